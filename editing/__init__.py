@@ -1,0 +1,5 @@
+"""The core library: tensors in, deltas out. It knows no HTTP, queue, database, environment or clock.
+
+The porch (`request`, `hparams`, `catalogue`, `source`, `step`, `errors`) needs only the standard
+library, so that the API can validate every order without loading torch.
+"""

@@ -1,0 +1,145 @@
+"""From what a caller sends to frozen hparams, and from hparams to their JSON schema. Stdlib only."""
+
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from .catalogue import method as find_method
+from .errors import InvalidHparam, NonFiniteValue, UnknownHparam
+from .hparams import Hparams
+from .tuned import ModelFacts, placement, published
+
+
+def check(method: str, overrides: Mapping[str, object]) -> None:
+    """Refuse a knob that the method does not have, or a value it cannot take.
+
+    Raises UnknownEditor, UnknownHparam, InvalidHparam or NonFiniteValue.
+    """
+    known = dict(_leaves(find_method(method).hparams))
+    for name, value in _flat(overrides):
+        if name not in known:
+            raise UnknownHparam(name, editor=method, known=sorted(known))
+        hint, knob = known[name]
+        _check_value(name, value, hint, knob)
+
+
+def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> Hparams:
+    """Defaults, then the placement rule, then the published row, then the caller's overrides."""
+    check(method, overrides)
+    values = {
+        "layers": placement(method, facts),
+        **published(method, facts),
+        **dict(_flat(overrides)),
+    }
+    layers = tuple(cast("list[int]", values["layers"]))
+    values["layers"] = layers
+    # The search runs the layers above the last edited one, so there must be one.
+    if not all(0 <= layer < facts.layers - 1 for layer in layers):
+        must = f"between 0 and {facts.layers - 2} for this model of {facts.layers} layers"
+        raise InvalidHparam("layers", value=list(layers), must=must)
+    return _build(find_method(method).hparams, values)
+
+
+def schema(method: str) -> dict[str, object]:
+    """The hparams of a method as a JSON schema (2020-12)."""
+    return _object_schema(find_method(method).hparams)
+
+
+def _build(kind: type, values: Mapping[str, object]) -> Hparams:
+    """`values` are dotted names; blocks are rebuilt from their defaults with what differs."""
+    plain = {name: value for name, value in values.items() if "." not in name}
+    for knob in fields(kind):
+        block = {
+            name.split(".", 1)[1]: value
+            for name, value in values.items()
+            if name.startswith(f"{knob.name}.")
+        }
+        if block:
+            plain[knob.name] = replace(cast("Any", knob.default), **block)
+    return kind(**plain)
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(cast("Mapping[str, object]", value), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Field[Any]]]]:
+    hints = get_type_hints(kind)
+    for knob in fields(kind):
+        hint = hints[knob.name]
+        if is_dataclass(hint):
+            yield from _leaves(cast("type", hint), f"{prefix}{knob.name}.")
+        else:
+            yield f"{prefix}{knob.name}", (hint, knob)
+
+
+def _check_value(name: str, value: object, hint: Any, knob: Field[Any]) -> None:  # noqa: ANN401 - a type hint
+    if get_origin(hint) in {Union, types.UnionType}:
+        if value is None:
+            return
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise InvalidHparam(name, value=value, must=f"one of {list(get_args(hint))}")
+    elif get_origin(hint) is tuple:
+        _check_layers(name, value)
+    else:
+        _check_number(name, value, hint, knob)
+
+
+def _check_layers(name: str, value: object) -> None:
+    must = "a list of different layer numbers from 0 up, lowest first"
+    if not isinstance(value, list | tuple) or not value:
+        raise InvalidHparam(name, value=value, must=must)
+    layers = cast("list[object]", list(cast("list[object]", value)))
+    numbers = [n for n in layers if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
+    if len(numbers) < len(layers) or numbers != sorted(set(numbers)):
+        raise InvalidHparam(name, value=value, must=must)
+
+
+def _check_number(name: str, value: object, hint: type, knob: Field[Any]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NonFiniteValue(field=f"hparams.{name}")
+    low, high = knob.metadata["low"], knob.metadata["high"]
+    kind = "a whole number" if hint is int else "a number"
+    must = f"{kind} from {low:g} to {high:g}"
+    fits = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    if not fits or not low <= cast("float", value) <= high:
+        raise InvalidHparam(name, value=value, must=must)
+
+
+_JSON = {int: "integer", float: "number", bool: "boolean", str: "string"}
+
+
+def _object_schema(kind: type) -> dict[str, object]:
+    hints = get_type_hints(kind)
+    properties = {knob.name: _value_schema(hints[knob.name], knob) for knob in fields(kind)}
+    says = (kind.__doc__ or "").split("\n", 1)[0]
+    return {
+        "type": "object",
+        "description": says,
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(hint: Any, knob: Field[Any]) -> dict[str, object]:  # noqa: ANN401 - a type hint
+    if is_dataclass(hint):
+        return _object_schema(cast("type", hint))
+    found: dict[str, object] = {"description": knob.metadata["says"]}
+    if knob.default is not MISSING:
+        found["default"] = knob.default
+    if get_origin(hint) is Literal:
+        return {**found, "enum": list(get_args(hint))}
+    if get_origin(hint) is tuple:
+        return {**found, "type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+    found |= {"minimum": knob.metadata["low"], "maximum": knob.metadata["high"]}
+    if get_origin(hint) in {Union, types.UnionType}:
+        return {**found, "type": ["number", "null"]}
+    return {**found, "type": _JSON[hint]}

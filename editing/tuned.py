@@ -1,0 +1,86 @@
+"""What the papers tuned, and the rules for every model that nobody tuned. Standard library only.
+
+A row holds only what differs from the default (values: the authors' published hparams files). A model
+is recognised by its shape, never by its name: names are chosen by whoever saved the checkpoint.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the choice of hparams depends on; all of it is in a model's config."""
+
+    model_type: str
+    layers: int
+    d_model: int
+    d_key: int  # width of the down-projection's input
+
+
+# (model_type, layers, d_key) -> the name under which its rows stand below
+SHAPES: Mapping[tuple[str, int, int], str] = {
+    ("gpt2", 48, 6400): "gpt2-xl",
+    ("gptj", 28, 16384): "gpt-j-6b",
+    ("llama", 32, 11008): "llama-2-7b",
+    ("llama", 32, 14336): "llama-3-8b",
+}
+
+_ROME: Mapping[str, Mapping[str, object]] = {
+    "gpt2-xl": {"layers": (17,), "search.steps": 20, "search.weight_decay": 0.5},
+    "gpt-j-6b": {"layers": (5,), "search.steps": 20, "search.weight_decay": 0.5},
+    "llama-2-7b": {"layers": (5,)},
+    "llama-3-8b": {"layers": (5,)},
+}
+_CLAMPED = {"search.max_norm": 0.75, "search.weight_decay": 0.5}
+_MEMIT: Mapping[str, Mapping[str, object]] = {
+    "gpt2-xl": {
+        "layers": (13, 14, 15, 16, 17),
+        "second_moment_weight": 20_000.0,
+        "search.steps": 20,
+        **_CLAMPED,
+    },
+    "gpt-j-6b": {"layers": (3, 4, 5, 6, 7, 8), "second_moment_weight": 15_000.0, **_CLAMPED},
+    "llama-2-7b": {"layers": (4, 5, 6, 7, 8), "second_moment_weight": 15_000.0},
+    "llama-3-8b": {
+        "layers": (4, 5, 6, 7, 8),
+        "second_moment_weight": 15_000.0,
+        "search.lr": 0.1,
+        **_CLAMPED,
+    },
+}
+
+# method -> model -> dotted hparam -> value
+TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "rome": _ROME,
+    "r-rome": _ROME,
+    "memit": _MEMIT,
+    "memit-history": _MEMIT,
+}
+
+# model_type -> (depth of ROME's layer, depth of the last edited layer of a band), as shares of all
+# layers: the published placements, averaged by family.
+DEPTHS: Mapping[str, tuple[float, float]] = {
+    "gpt2": (0.35, 0.35),
+    "gptj": (0.18, 0.29),
+    "llama": (0.16, 0.25),
+    "qwen2": (0.30, 0.39),
+}
+_BAND = 0.16
+
+
+def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
+    """The layers that `method` edits in a model that nobody tuned, lowest first."""
+    rome, end = DEPTHS.get(facts.model_type, DEPTHS["llama"])
+    top = facts.layers - 2  # the search needs a layer above the edited one
+    if method in {"rome", "r-rome"}:
+        return (min(round(rome * facts.layers), top),)
+    last = min(round(end * facts.layers), top)
+    width = min(max(round(_BAND * facts.layers), 1), 6, last + 1)
+    return tuple(range(last - width + 1, last + 1))
+
+
+def published(method: str, facts: ModelFacts) -> Mapping[str, object]:
+    """The row tuned for this shape of model, empty where there is none."""
+    name = SHAPES.get((facts.model_type, facts.layers, facts.d_key))
+    return TUNED[method].get(name, {}) if name else {}
