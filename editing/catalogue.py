@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import UnknownEditor
-from .hparams import MemitHparams, RomeHparams
+from .hparams import MemitHparams, RomeHparams, RRomeHparams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ METHODS: Mapping[str, Method] = {
             name="r-rome",
             title="Rebuilding ROME",
             paper="2403.07175",
-            hparams=RomeHparams,
+            hparams=RRomeHparams,
             entry="editing.editors.r_rome:edit",
             batch=False,
             remembers=False,

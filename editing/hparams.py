@@ -53,11 +53,15 @@ class Statistics:
     )
 
 
+def _one_layer():  # noqa: ANN202
+    return field(metadata={"says": "the edited layer, alone in a list", "length": 1})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RomeHparams:
-    """ROME and R-ROME: one fact, one layer, an exact write."""
+    """ROME: one fact, one layer, an exact write."""
 
-    layers: tuple[int, ...] = field(metadata={"says": "the edited layer, alone in a list"})
+    layers: tuple[int, ...] = _one_layer()
     search: Search = Search()
     contexts: Contexts = Contexts(prefixes=20)
     statistics: Statistics = Statistics()
@@ -65,10 +69,24 @@ class RomeHparams:
         default="context",
         metadata={"says": "'context': each context's own key; 'mean': one mean key everywhere"},
     )
-    bare_weight: float = knob(0.5, "share of the bare prompt in a mean key", low=0, high=1)
     damping: float = knob(
-        0.01, "rho, as a share of the keys' mean leverage; 0 = exact", low=0, high=100
+        0.01,
+        "with 'context': rho, as a share of the keys' mean leverage; 0 = exact",
+        low=0,
+        high=100,
     )
+    bare_weight: float = knob(0.5, "with 'mean': share of the bare prompt", low=0, high=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RRomeHparams:
+    """R-ROME: one fact, one layer, one mean key everywhere."""
+
+    layers: tuple[int, ...] = _one_layer()
+    search: Search = Search()
+    contexts: Contexts = Contexts(prefixes=20)
+    statistics: Statistics = Statistics()
+    bare_weight: float = knob(0.5, "share of the bare prompt in the mean key", low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,4 +107,4 @@ class MemitHparams:
     )
 
 
-Hparams = RomeHparams | MemitHparams
+Hparams = RomeHparams | RRomeHparams | MemitHparams

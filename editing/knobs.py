@@ -88,18 +88,24 @@ def _check_value(name: str, value: object, hint: Any, knob: Field[Any]) -> None:
         if value not in get_args(hint):
             raise InvalidHparam(name, value=value, must=f"one of {list(get_args(hint))}")
     elif get_origin(hint) is tuple:
-        _check_layers(name, value)
+        _check_layers(name, value, knob.metadata.get("length"))
     else:
         _check_number(name, value, hint, knob)
 
 
-def _check_layers(name: str, value: object) -> None:
+def _check_layers(name: str, value: object, length: int | None) -> None:
     must = "a list of different layer numbers from 0 up, lowest first"
+    if length is not None:
+        must = f"a list of {length} layer number"
     if not isinstance(value, list | tuple) or not value:
         raise InvalidHparam(name, value=value, must=must)
     layers = cast("list[object]", list(cast("list[object]", value)))
     numbers = [n for n in layers if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
-    if len(numbers) < len(layers) or numbers != sorted(set(numbers)):
+    if (
+        len(numbers) < len(layers)
+        or numbers != sorted(set(numbers))
+        or (length is not None and len(layers) != length)
+    ):
         raise InvalidHparam(name, value=value, must=must)
 
 

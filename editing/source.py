@@ -1,9 +1,9 @@
 """Where a model comes from, as data. Standard library only.
 
-    smollm2-135m              a named source, shipped as a wheel
-    hub:org/name@revision     a model of the hub (the revision is optional), also plain org/name
-    /path/to/folder           a folder that transformers can load
-    /path/to/model.gguf       one GGUF file
+smollm2-135m              a named source, shipped as a wheel
+hub:org/name@revision     a model of the hub (the revision is optional), also plain org/name
+/path/to/folder           a folder that transformers can load
+/path/to/model.gguf       one GGUF file
 """
 
 import re

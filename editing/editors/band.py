@@ -1,0 +1,90 @@
+"""What the MEMIT family shares: what is missing is spread over a band of layers, lowest first.
+
+    d_i    what block L must add at the subject's last token so that the model says o*_i  (zsearch.py)
+    for l in layers, lowest first, with the layers below already edited:
+        K  keys of the facts at layer l, one column a context                             (keys.py)
+        R  (H_0 + d - H) / (layers left): this layer's share of what is missing at block L
+        D_l = R (I + KT A_l^-1 K)^-1 KT A_l^-1                                            (solve.write)
+
+Departure: the published code averages the keys of a fact over its contexts; here each context keeps
+its own key and its own residual, the bare prompt among them (see docs/decisions).
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
+
+from editing.delta import LowRank, Outcome, Written
+from editing.hparams import MemitHparams
+from editing.solve import Metric, write
+from editing.step import Step
+
+from .keys import KeyReader
+from .zsearch import find_delta
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+    from editing.request import EditRequest
+
+# The share of its residual that a key of average leverage gets written, from which lambda follows.
+_WRITTEN_SHARE = 0.9
+
+
+def weight_by_scale(d_key: int) -> float:
+    """lambda for a model that nobody tuned: d_k (1 - share) / share.
+
+    With A = lambda C one key gets g / (lambda + g) of its residual written, g = kT C^-1 k its
+    leverage. Over the keys C was collected from, g is d_k on average, whatever the model's scale,
+    since E[kT C^-1 k] = tr(C^-1 E[k kT]) = d_k. The keys of subjects are rarer and get more.
+    """
+    return d_key * (1 - _WRITTEN_SHARE) / _WRITTEN_SHARE
+
+
+def second_moment_weight(view: "ModelView", hparams: MemitHparams) -> float:
+    """lambda: what the hparams say, else by the rule of scale."""
+    given = hparams.second_moment_weight
+    return weight_by_scale(view.facts.d_key) if given is None else given
+
+
+def spread(
+    view: "ModelView",
+    requests: Sequence["EditRequest"],
+    hparams: MemitHparams,
+    metric_of: Callable[[int], Metric],
+) -> Generator[Step, None, Outcome]:
+    """Write a batch of facts; `metric_of(layer)` gives A. Raises SearchDiverged, SingularSystem."""
+    prefixes = view.stats.prefixes(hparams.contexts)
+    band = range(hparams.layers[0], hparams.layers[-1] + 1)
+    found = yield from find_delta(
+        view, requests, layer=band[-1], search=hparams.search, prefixes=prefixes
+    )
+    reader = KeyReader(view, requests, prefixes, band)
+    yield from reader.start()
+
+    missing = found.delta.double().mT.repeat_interleave(len(prefixes) + 1, dim=1)  # [d_v, n]
+    wanted = None
+    deltas: dict[str, LowRank] = {}
+    written: dict[str, Written] = {}
+    leverage: dict[str, float] = {}
+    for number, layer in enumerate(band):
+        here: dict[str, LowRank] = {}
+        if layer in hparams.layers:
+            reading = reader.read()
+            wanted = reading.hidden + missing if wanted is None else wanted
+            share = sum(other >= layer for other in hparams.layers)
+            metric = metric_of(layer)
+            delta = write(reading.keys, (wanted - reading.hidden) / share, metric, rho=1.0)
+            name = view.down_proj(layer)
+            here[name] = deltas[name] = delta
+            values = reading.values + delta.left.double() @ (delta.right.double() @ reading.keys)
+            written[name] = Written(reading.keys.float(), values.float())
+            leverage[name] = float(metric.leverage(reading.keys).median())
+        if layer != band[-1]:
+            reader.climb(here)
+        yield Step("solve", number + 1, len(band))
+    notes: dict[str, object] = {
+        "second_moment_weight": second_moment_weight(view, hparams),
+        "search_steps": found.steps,
+        "searched_probability": found.probability,
+        "leverage": leverage,
+    }
+    return Outcome(deltas, written, notes)

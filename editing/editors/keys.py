@@ -1,0 +1,100 @@
+"""The one key reader: inputs of the down-projections at the subject's last token.
+
+A key depends on what stands before it alone, so rows end at the subject's last token. The pass is
+halted at the lowest edited layer and carried upward layer by layer, each block being run once with
+the weights it will have; nothing below is run again.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from editing.delta import LowRank
+from editing.model.partial import Paused, pause
+from editing.model.tokens import place
+from editing.step import Step
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+    from editing.request import EditRequest
+
+_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What stands at the subject's last token; columns are (request, context), contexts inner.
+
+    keys [d_k, n], values [d_v, n]: input and output of the layer's down-projection;
+    hidden [d_v, n]: output of the last edited block.
+    """
+
+    keys: Tensor
+    values: Tensor
+    hidden: Tensor
+
+
+class KeyReader:
+    """Reads keys from the lowest edited layer upward, under the deltas given on the way."""
+
+    def __init__(
+        self,
+        view: "ModelView",
+        requests: Sequence["EditRequest"],
+        prefixes: Sequence[str],
+        layers: Sequence[int],
+    ) -> None:
+        self.view = view
+        placed = [
+            place(view.tokenizer, request, prefix)
+            for request in requests
+            for prefix in ("", *prefixes)
+        ]
+        self.rows = [row.ids[: row.subject + 1] for row in placed]
+        self.layer = layers[0]
+        self.stop = layers[-1] + 1
+        self.paused: list[Paused] = []
+
+    def start(self) -> Generator[Step, None, None]:
+        """Run what lies below the lowest edited layer."""
+        total = len(self.rows)
+        for first in range(0, total, _ROWS):
+            rows = self.rows[first : first + _ROWS]
+            self.paused.append(pause(self.view, rows, first=self.layer, stop=self.stop))
+            yield Step("keys", min(first + _ROWS, total), total)
+
+    @torch.no_grad()
+    def read(self) -> Reading:
+        """Keys and values of the current layer, and the last edited block's output."""
+        hidden: list[Tensor] = []
+        with _hearing(self.view.module(self.view.down_proj(self.layer))) as heard:
+            hidden += [paused.run()[:, -1] for paused in self.paused]
+        keys = torch.cat([key for key, _ in heard])
+        values = torch.cat([value for _, value in heard])
+        return Reading(keys.mT.double(), values.mT.double(), torch.cat(hidden).mT.double())
+
+    @torch.no_grad()
+    def climb(self, deltas: dict[str, LowRank]) -> None:
+        """Go one layer up; the layer left behind runs with its delta."""
+        with self.view.overlaid(deltas):
+            self.paused = [paused.advanced() for paused in self.paused]
+        self.layer += 1
+
+
+@contextmanager
+def _hearing(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Input and output of a module at the last position, call by call."""
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def hook(_: nn.Module, args: tuple[object, ...], out: Tensor) -> None:
+        heard.append((cast("Tensor", args[0])[:, -1], out[:, -1]))
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield heard
+    finally:
+        handle.remove()

@@ -1,0 +1,38 @@
+"""MEMIT for one edit after another: what earlier live edits wrote counts in the metric.
+
+"OTE-SE", arXiv:2605.26670, and RLSEdit, arXiv:2601.15686: with
+
+    A_l = lambda C_l + sum over earlier live edits of K_p K_pT
+
+the updates made one by one give, layer by layer and for the keys as they were read, the solution of
+one joint batch. The metric is kept as its inverse, folded edit by edit (history.py). Keys written by
+other editors of the lineage count as well.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+from editing.delta import Outcome
+from editing.history import History
+from editing.hparams import MemitHparams
+from editing.solve import Metric
+from editing.step import Step
+
+from .band import second_moment_weight, spread
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+    from editing.request import EditRequest
+
+
+def edit(
+    view: "ModelView", requests: Sequence["EditRequest"], hparams: MemitHparams, history: History
+) -> Generator[Step, None, Outcome]:
+    """Write a batch of facts beside the earlier ones. Raises SearchDiverged or SingularSystem."""
+    weight = second_moment_weight(view, hparams)
+
+    def metric_of(layer: int) -> Metric:
+        base = view.stats.metric(layer, hparams.statistics).scaled(weight)
+        return history.metric(view.down_proj(layer), (weight, hparams.statistics), base)
+
+    return (yield from spread(view, requests, hparams, metric_of))

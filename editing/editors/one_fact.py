@@ -1,0 +1,81 @@
+"""What ROME and R-ROME share: one fact is learned at one layer before anything is written."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from editing.delta import LowRank, Outcome, Written
+from editing.hparams import RomeHparams, RRomeHparams
+from editing.solve import Metric
+from editing.step import Step
+
+from .keys import KeyReader
+from .zsearch import find_delta
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+    from editing.request import EditRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """One fact, learned but not yet written.
+
+    keys, values [d_k, c], [d_v, c]: one column a context, the bare prompt first; delta [d_v]: what
+    the layer's output lacks; metric: the second moment of the layer.
+    """
+
+    weight: str
+    keys: Tensor
+    values: Tensor
+    delta: Tensor
+    metric: Metric
+    notes: dict[str, object]
+
+    def outcome(self, change: LowRank) -> Outcome:
+        """The change as an outcome, with the association that it writes."""
+        left, right = change.left.double(), change.right.double()
+        values = self.values + left @ (right @ self.keys)
+        written = Written(self.keys.float(), values.float())
+        return Outcome({self.weight: change}, {self.weight: written}, self.notes)
+
+
+def learn(
+    view: "ModelView", requests: Sequence["EditRequest"], hparams: RomeHparams | RRomeHparams
+) -> Generator[Step, None, Learned]:
+    """Read the fact's keys and search what its layer should add. Raises SearchDiverged."""
+    (request,) = requests
+    (layer,) = hparams.layers
+    prefixes = view.stats.prefixes(hparams.contexts)
+    reader = KeyReader(view, [request], prefixes, hparams.layers)
+    yield from reader.start()
+    reading = reader.read()
+    found = yield from find_delta(
+        view,
+        [request],
+        layer=layer,
+        search=hparams.search,
+        prefixes=prefixes,
+        reference=reading.values[:, :1].mT.float(),  # ROME's bounds are set by v, not by h
+    )
+    metric = view.stats.metric(layer, hparams.statistics)
+    bare = float(torch.atleast_1d(metric.leverage(reading.keys))[0])
+    notes: dict[str, object] = {
+        "search_steps": found.steps,
+        "searched_probability": found.probability,
+        "leverage": bare,
+    }
+    delta = found.delta[0].double()
+    name = view.down_proj(layer)
+    return Learned(name, reading.keys, reading.values, delta, metric, notes)
+
+
+def mean_key(keys: Tensor, bare_weight: float) -> Tensor:
+    """One key [d_k, 1] for all contexts [d_k, c], in which the bare prompt counts `bare_weight`."""
+    bare, prefixed = keys[:, :1], keys[:, 1:]
+    if not prefixed.shape[1]:
+        return bare
+    return bare_weight * bare + (1 - bare_weight) * prefixed.mean(1, keepdim=True)

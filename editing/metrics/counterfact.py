@@ -1,0 +1,85 @@
+"""What CounterFact asks of an edit: efficacy, paraphrase, neighborhood (METRICS 3).
+
+success   p(o*) > p(o), with p the geometric mean over tokens; a tie is a failure (ES, PS)
+accuracy  the tokens of o* are the model's own first choice
+neighborhood success   p(target) > p(o*) for a near subject that must keep its target (NS)
+
+Where a request names no target_true, its rival is what the model answered before the edit.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from editing.model.generate import greedy
+from editing.model.scoring import Score, score
+from editing.step import Step
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+    from editing.request import EditRequest
+
+_RIVAL_TOKENS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two answers to one prompt: the one that should win, and its rival."""
+
+    wanted: Score
+    rival: Score
+
+    @property
+    def success(self) -> bool:
+        """Whether the wanted answer is the likelier one."""
+        return self.wanted.mean_probability > self.rival.mean_probability
+
+
+@dataclass(frozen=True, slots=True)
+class FactScores:
+    """All prompts of one request under one state of the model."""
+
+    prompt: Compared
+    paraphrases: list[Compared]
+    neighborhood: list[Compared]
+
+
+def rivals(view: "ModelView", requests: Sequence["EditRequest"]) -> list[str]:
+    """target_true of each request, or what the model answers now where it is not given."""
+    asked = [r.question for r in requests if r.target_true is None]
+    answers = iter(greedy(view, asked, _RIVAL_TOKENS) if asked else [])
+    found = [r.target_true if r.target_true is not None else next(answers) for r in requests]
+    # A model that answers with nothing, or with o* itself, leaves no rival: an empty one always loses.
+    return [text if text.strip() else "." for text in found]
+
+
+def measure_facts(
+    view: "ModelView", requests: Sequence["EditRequest"], rival: Sequence[str]
+) -> Generator[Step, None, list[FactScores]]:
+    """Score every prompt of every request with its two answers."""
+    pairs: list[tuple[str, str]] = []
+    for request, old in zip(requests, rival, strict=True):
+        for text in (request.question, *request.paraphrases):
+            pairs += [(text, request.target_new), (text, old)]
+        for near in request.neighborhood:
+            pairs += [(near.prompt, near.target), (near.prompt, request.target_new)]
+    flat = yield from score(view, pairs)
+    both = iter([Compared(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)])
+    return [
+        FactScores(
+            next(both),
+            [next(both) for _ in request.paraphrases],
+            [next(both) for _ in request.neighborhood],
+        )
+        for request in requests
+    ]
+
+
+def success_rate(found: Sequence[Compared]) -> float | None:
+    """Share of prompts at which the wanted answer wins; None without any."""
+    return sum(one.success for one in found) / len(found) if found else None
+
+
+def accuracy_rate(found: Sequence[Compared]) -> float | None:
+    """Share of prompts at which the wanted answer is the first choice; None without any."""
+    return sum(one.wanted.greedy for one in found) / len(found) if found else None

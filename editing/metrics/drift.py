@@ -1,0 +1,66 @@
+"""How far the model moved where nothing was asked of it (METRICS 7).
+
+KL(base || state) in nats per token and perplexity on a few neutral texts, and the largest growth of
+an edited weight's norm, |W| / |W0|.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from editing.model.partial import right_padded
+from editing.model.state import State
+from editing.model.tokens import encode
+from editing.step import Step
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Distance of a state from base."""
+
+    kl: float
+    perplexity: float
+    norm_ratio: float
+    tokens: int
+
+
+@cache
+def neutral_texts() -> tuple[str, ...]:
+    """The texts that ship with the project, one a line."""
+    lines = resources.files("editing.metrics").joinpath("neutral.txt").read_text("utf-8")
+    return tuple(line for line in lines.splitlines() if line)
+
+
+@torch.no_grad()
+def neutral_logprobs(view: "ModelView") -> tuple[Tensor, Tensor]:
+    """Log-probabilities [tokens, V] at every position of the neutral texts, and the gold ids."""
+    rows = [encode(view.tokenizer, text) for text in neutral_texts()]
+    ids, mask = right_padded(view, rows)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    hidden = view.body(**inputs, use_cache=False)[0]
+    predicts = mask[:, 1:].bool()
+    return view.head(hidden[:, :-1][predicts]).log_softmax(-1), ids[:, 1:][predicts]
+
+
+def measure_drift(
+    view: "ModelView", state: State, base_logprobs: Tensor
+) -> Generator[Step, None, Drift]:
+    """Drift of what the view shows while this runs, which the caller says is `state`."""
+    logprobs, gold = neutral_logprobs(view)
+    kl = (base_logprobs.exp() * (base_logprobs - logprobs)).sum(-1).mean()
+    nll = -logprobs.gather(1, gold[:, None]).mean()
+    grown = [
+        float(master.norm() / view.master(name, State()).norm())
+        for name, master in state.masters.items()
+    ]
+    yield Step("measure", 1, 1)
+    return Drift(float(kl), float(nll.exp()), max(grown, default=1.0), len(gold))

@@ -1,0 +1,21 @@
+"""A name for weights that depends on their bits alone."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """sha256 of a tensor's format, shape and bytes, in row-major order."""
+    plain = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{plain.dtype}{tuple(plain.shape)}".encode())
+    digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def combine(digests: Mapping[str, str]) -> str:
+    """The fingerprint of a whole model from its tensors' digests."""
+    lines = "\n".join(f"{name} {digests[name]}" for name in sorted(digests))
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()

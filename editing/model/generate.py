@@ -1,0 +1,100 @@
+"""Texts that the model itself writes: greedy answers, and samples with a seed."""
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from .partial import left_padded
+from .tokens import encode
+
+if TYPE_CHECKING:
+    from .view import ModelView
+
+
+class Decoder:
+    """A batch of rows being continued token by token, with their keys and values kept."""
+
+    def __init__(self, view: "ModelView", rows: Sequence[Sequence[int]]) -> None:
+        self.view = view
+        self.cache = DynamicCache()
+        self.ids, self.mask = left_padded(view, rows)
+        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
+
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """Logits [B, vocabulary] of the next token of each row."""
+        out = self.view.body(
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return self.view.head(out[0][:, -1])
+
+    def append(self, tokens: Tensor) -> None:
+        """Choose the next token [B] of each row."""
+        self.ids = tokens[:, None]
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self.positions = self.positions[:, -1:] + 1
+
+
+def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> list[str]:
+    """The continuation of each prompt under greedy decoding, up to an end token."""
+    if not max_tokens:
+        return ["" for _ in prompts]
+    decoder = Decoder(view, [encode(view.tokenizer, prompt) for prompt in prompts])
+    ends = _end_tokens(view)
+    rows: list[list[int]] = [[] for _ in prompts]
+    open_rows = set(range(len(rows)))
+    for _ in range(max_tokens):
+        tokens = decoder.logits().argmax(-1)
+        for number, token in enumerate(tokens.tolist()):
+            if token in ends:
+                open_rows.discard(number)
+            if number in open_rows:
+                rows[number].append(token)
+        if not open_rows:
+            break
+        decoder.append(tokens)
+    return [_decoded(view, row) for row in rows]
+
+
+def sampled(
+    view: "ModelView", starts: Sequence[str], tokens: int, *, top_k: int, seed: int
+) -> Generator[int, None, list[str]]:
+    """Each start with `tokens` sampled tokens behind it; yields the number of tokens so far.
+
+    Random numbers come from the CPU, so that a seed gives the same text on every device.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    decoder = Decoder(view, [encode(view.tokenizer, start) for start in starts])
+    rows: list[Tensor] = []
+    for count in range(tokens):
+        rows.append(draw(decoder.logits(), top_k, chance))
+        decoder.append(rows[-1])
+        yield count + 1
+    written = torch.stack(rows, dim=1).tolist()
+    return [start + _decoded(view, row) for start, row in zip(starts, written, strict=True)]
+
+
+def draw(logits: Tensor, top_k: int, chance: torch.Generator) -> Tensor:
+    """One token [B] for each row of logits [B, vocabulary], among its `top_k` likeliest."""
+    best = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
+    picked = torch.multinomial(best.values.softmax(-1).cpu(), 1, generator=chance)
+    return best.indices.gather(1, picked.to(logits.device))[:, 0]
+
+
+def _end_tokens(view: "ModelView") -> set[int]:
+    found = {view.tokenizer.eos_token_id}
+    config = getattr(view.model, "generation_config", None)
+    ends = getattr(config, "eos_token_id", None)
+    found |= set(ends) if isinstance(ends, list) else {ends}
+    return {token for token in found if isinstance(token, int)}
+
+
+def _decoded(view: "ModelView", ids: Sequence[int]) -> str:
+    return str(view.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))

@@ -1,0 +1,207 @@
+"""Forward passes that are halted before a block and continued from there, any number of times.
+
+The search for z changes one vector above the edited layer, so the layers below it and the positions
+before the subject's last token never change: run them once, keep what they gave, repeat the rest.
+Nothing here knows an architecture. How a block wants to be called (masks, rotary angles, cache) is
+taken down from one ordinary forward pass and repeated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from .view import ModelView
+
+
+class _Halt(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a hook to end a forward pass that has given all that was wanted."""
+
+
+class KeptPrefix(DynamicCache):
+    """Keys and values of the positions before the cut; reading them never makes them longer."""
+
+    def update(  # noqa: D102 - transformers' own contract
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        if layer_idx >= len(self.layers) or self.layers[layer_idx].keys is None:
+            return key_states, value_states
+        kept = self.layers[layer_idx]
+        keys, values = cast("tuple[Tensor, Tensor]", (kept.keys, kept.values))
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+
+    def rows(self, index: Tensor) -> "KeptPrefix":
+        """The same for some rows of the batch."""
+        chosen = KeptPrefix()
+        for number, layer in enumerate(self.layers):
+            keys, values = cast("tuple[Tensor, Tensor]", (layer.keys, layer.values))
+            DynamicCache.update(chosen, keys[index], values[index], number)
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A forward pass halted before block `first`, ready to go on through blocks up to `stop`.
+
+    hidden [B, S, d_model]  input of block `first`; `calls` holds the other arguments of each block.
+    """
+
+    blocks: Sequence[nn.Module]
+    first: int
+    stop: int
+    hidden: Tensor
+    calls: tuple[tuple[tuple[object, ...], dict[str, object]], ...]
+
+    def rows(self, index: Tensor) -> "Paused":
+        """The same pass for some rows of the batch."""
+        batch = self.hidden.shape[0]
+        calls = tuple(
+            (
+                tuple(_rows(value, index, batch) for value in args),
+                {name: _rows(value, index, batch) for name, value in named.items()},
+            )
+            for args, named in self.calls
+        )
+        return Paused(self.blocks, self.first, self.stop, self.hidden[index], calls)
+
+    def run(self, hidden: Tensor | None = None, *, until: int | None = None) -> Tensor:
+        """Output of block `until - 1` (default: the last one) for this or another input."""
+        state = self.hidden if hidden is None else hidden
+        for number in range(self.first, self.stop if until is None else until):
+            args, named = self.calls[number - self.first]
+            out = self.blocks[number](state, *args, **named)
+            state = out[0] if isinstance(out, tuple) else out
+        return state
+
+    def advanced(self) -> "Paused":
+        """The pass one block further on."""
+        hidden = self.run(until=self.first + 1)
+        return Paused(self.blocks, self.first + 1, self.stop, hidden, self.calls[1:])
+
+
+def _rows(value: object, index: Tensor, batch: int) -> object:
+    if isinstance(value, KeptPrefix):
+        return value.rows(index)
+    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == batch:
+        return value[index]
+    if isinstance(value, tuple):
+        return tuple(_rows(part, index, batch) for part in cast("tuple[object, ...]", value))
+    return value
+
+
+@torch.no_grad()
+def pause(view: "ModelView", rows: Sequence[Sequence[int]], *, first: int, stop: int) -> Paused:
+    """Halt a pass over whole rows, padded on the left so that all of them end together."""
+    ids, mask = left_padded(view, rows)
+    positions = _positions(mask)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return _halted(view, {**inputs, "use_cache": False}, first, stop)
+
+
+@torch.no_grad()
+def pause_after(
+    view: "ModelView",
+    rows: Sequence[Sequence[int]],
+    cuts: Sequence[int],
+    *,
+    first: int,
+    stop: int,
+) -> Paused:
+    """Halt a pass over what follows each row's cut; what lies before it is run here, once.
+
+    Position 0 of the paused pass is the token at the cut. Rows are padded on the left before the
+    cut and on the right behind it.
+    """
+    heads = [list(row[:cut]) for row, cut in zip(rows, cuts, strict=True)]
+    tails = [list(row[cut:]) for row, cut in zip(rows, cuts, strict=True)]
+    ids, before = left_padded(view, heads)
+    kept = KeptPrefix()
+    if ids.shape[1]:
+        kept = _run_heads(view, ids, before)
+    tail_ids, behind = right_padded(view, tails)
+    steps = torch.arange(tail_ids.shape[1], device=view.device)
+    inputs = {
+        "input_ids": tail_ids,
+        "attention_mask": torch.cat([before, behind], dim=1),
+        "position_ids": before.sum(1, keepdim=True) + steps,
+        "past_key_values": kept,
+        "use_cache": True,
+    }
+    return _halted(view, inputs, first, stop)
+
+
+def _run_heads(view: "ModelView", ids: Tensor, mask: Tensor) -> KeptPrefix:
+    cache = DynamicCache()
+    view.body(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=_positions(mask),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    kept = KeptPrefix()
+    seen = mask.bool()[:, None, :, None]
+    for number, layer in enumerate(cache.layers):
+        # A row without any head attends to nothing in it, and what comes out may be NaN; a masked
+        # NaN would still spoil a sum, a masked zero does not.
+        keys, values = cast("tuple[Tensor, Tensor]", (layer.keys, layer.values))
+        DynamicCache.update(kept, keys.where(seen, 0), values.where(seen, 0), number)
+    return kept
+
+
+def _halted(view: "ModelView", inputs: dict[str, object], first: int, stop: int) -> Paused:
+    hidden: list[Tensor] = []
+    calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
+
+    def take(_: nn.Module, args: tuple[object, ...], named: dict[str, object]) -> None:
+        plain = dict(named)
+        state = args[0] if args else plain.pop("hidden_states")
+        if not calls:
+            hidden.append(cast("Tensor", state))
+        calls.append((tuple(args[1:]), plain))
+        if len(calls) == stop - first:
+            raise _Halt
+
+    hooks = [
+        view.blocks[number].register_forward_pre_hook(take, with_kwargs=True)
+        for number in range(first, stop)
+    ]
+    try:
+        view.body(**inputs)
+    except _Halt:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Paused(view.blocks, first, stop, hidden[0], tuple(calls))
+
+
+def left_padded(view: "ModelView", rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids and mask [B, S], with padding before each row."""
+    return _padded(view, rows, left=True)
+
+
+def right_padded(view: "ModelView", rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids and mask [B, S], with padding behind each row."""
+    return _padded(view, rows, left=False)
+
+
+def _padded(
+    view: "ModelView", rows: Sequence[Sequence[int]], *, left: bool
+) -> tuple[Tensor, Tensor]:
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)  # any id will do: it is masked
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[number, place] = torch.tensor(list(row), dtype=torch.long)
+        mask[number, place] = 1
+    return ids.to(view.device), mask.to(view.device)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(1) - 1).clamp(min=0)

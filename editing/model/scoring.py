@@ -1,0 +1,80 @@
+"""How likely a model finds given texts: one padded batch, the head only where it is needed."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from editing.step import Step
+
+from .partial import left_padded, right_padded
+from .tokens import Continuation, continued
+
+if TYPE_CHECKING:
+    from .view import ModelView
+
+_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A text as the continuation of a question, teacher-forced.
+
+    `logprob` is the sum over its tokens in nats; `matches` how many of them are the model's own
+    first choice.
+    """
+
+    logprob: float
+    tokens: int
+    matches: int
+
+    @property
+    def mean_probability(self) -> float:
+        """Geometric mean of the tokens' probabilities: what CounterFact compares."""
+        return float(torch.tensor(self.logprob / self.tokens).exp())
+
+    @property
+    def greedy(self) -> bool:
+        """Whether greedy decoding gives exactly this text."""
+        return self.matches == self.tokens
+
+
+def score(
+    view: "ModelView", pairs: Sequence[tuple[str, str]], *, left_padding: bool = False
+) -> Generator[Step, None, list[Score]]:
+    """Scores of (question, text) pairs, in order; a Step after each batch of rows."""
+    rows = [continued(view.tokenizer, question, text) for question, text in pairs]
+    # Rows of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    found: dict[int, Score] = {}
+    for start in range(0, len(order), _ROWS):
+        chosen = order[start : start + _ROWS]
+        scores = _score_batch(view, [rows[i] for i in chosen], left=left_padding)
+        found.update(zip(chosen, scores, strict=True))
+        yield Step("measure", min(start + _ROWS, len(order)), len(order))
+    return [found[i] for i in range(len(rows))]
+
+
+@torch.no_grad()
+def _score_batch(view: "ModelView", rows: Sequence[Continuation], *, left: bool) -> list[Score]:
+    fed = [row.ids[:-1] for row in rows]
+    ids, mask = left_padded(view, fed) if left else right_padded(view, fed)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    hidden = view.body(**inputs, use_cache=False)[0]
+    width = ids.shape[1]
+    where: list[tuple[int, int]] = []
+    for number, row in enumerate(rows):
+        shift = width - len(row.ids) + 1 if left else 0
+        where += [(number, shift + at - 1) for at in range(row.start, len(row.ids))]
+    at = torch.tensor(where, device=view.device)
+    logits = view.head(hidden[at[:, 0], at[:, 1]])  # [tokens of all targets, vocabulary]
+    gold = torch.tensor([t for row in rows for t in row.targets], device=view.device)
+    logprobs = logits.log_softmax(-1).gather(1, gold[:, None])[:, 0]
+    hits = logits.argmax(-1) == gold
+    sizes = [len(row.targets) for row in rows]
+    return [
+        Score(float(part.sum()), len(part), int(hit.sum()))
+        for part, hit in zip(logprobs.split(sizes), hits.split(sizes), strict=True)
+    ]

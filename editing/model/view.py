@@ -1,0 +1,203 @@
+"""The one door between an editor and the weights."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from editing.delta import LowRank
+from editing.stats.store import StatsStore
+from editing.tuned import ModelFacts
+
+from .fingerprint import combine, tensor_digest
+from .layout import Layout, layout_of
+from .state import State
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+class ModelView:
+    """A causal language model seen as layers of linear memories.
+
+    Weights are always spoken of as [d_out, d_in], whatever the checkpoint stores (GPT-2 keeps them
+    transposed). The served weights change only by `showing`, which puts them back, and by `adopt`.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        name: str = "model",
+        stats_folder: Path | None = None,
+    ) -> None:
+        self.model = model.eval().requires_grad_(requires_grad=False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.layout: Layout = layout_of(model.config.model_type)
+        self.blocks: nn.ModuleList = model.get_submodule(self.layout.blocks)  # type: ignore[assignment]
+        self.body = model.get_submodule(self.layout.body)
+        self.current = State()
+        self._parameters = dict(model.named_parameters())
+        self._base: dict[str, Tensor] = {}  # served base tensors of weights that were ever changed
+        self.stats = StatsStore(stats_folder)
+
+    # ---- what the model is -----------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The format the model serves in."""
+        return self.model.dtype
+
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """What the choice of hparams depends on."""
+        d_model, d_key = self._shape_of(self.down_proj(0))
+        model_type = self.model.config.model_type
+        return ModelFacts(model_type, len(self.blocks), d_model, d_key)
+
+    @property
+    def info(self) -> dict[str, object]:
+        """The model in a few JSON values, for reports."""
+        return {
+            "name": self.name,
+            "model_type": self.facts.model_type,
+            "layers": self.facts.layers,
+            "d_model": self.facts.d_model,
+            "d_key": self.facts.d_key,
+            "parameters": sum(p.numel() for p in self._parameters.values()),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+        }
+
+    # ---- weights ---------------------------------------------------------------------------------
+
+    def down_proj(self, layer: int) -> str:
+        """Name of the edited weight of a layer."""
+        return f"{self.layout.blocks}.{layer}.{self.layout.down_proj}.weight"
+
+    def module(self, weight: str) -> nn.Module:
+        """The module that owns a weight."""
+        return self.model.get_submodule(weight.removesuffix(".weight"))
+
+    def weight(self, name: str) -> Tensor:
+        """A served weight, seen as [d_out, d_in]."""
+        served = self._parameters[name].data
+        return served.T if self._transposed(name) else served
+
+    def master(self, name: str, state: State | None = None) -> Tensor:
+        """The float32 value [d_out, d_in] of a weight in a state (the current one by default)."""
+        state = state or self.current
+        if name in state.masters:
+            return state.masters[name]
+        base = self._base_tensor(name)
+        return (base.T if self._transposed(name) else base).float()
+
+    def after(self, deltas: Mapping[str, LowRank], start: State | None = None) -> State:
+        """The state `start` (the current one by default) with `deltas` added. Changes nothing."""
+        start = start or self.current
+        masters = dict(start.masters)
+        for name, delta in deltas.items():
+            master = self.master(name, start).clone(memory_format=torch.contiguous_format)
+            delta.add_to(master)
+            masters[name] = master
+        same = [name for name in start.masters if name not in deltas]
+        return State(
+            masters,
+            {name: start.served[name] for name in same if name in start.served},
+            {name: start.digests[name] for name in same if name in start.digests},
+        )
+
+    @contextmanager
+    def showing(self, state: State) -> Iterator[None]:
+        """The model as if `state` were served. Afterwards, bit for bit what it was."""
+        before = self.current
+        self.adopt(state)
+        try:
+            yield
+        finally:
+            self.adopt(before)
+
+    def overlaid(self, deltas: Mapping[str, LowRank]) -> AbstractContextManager[None]:
+        """The current state with `deltas` on top, for the length of a `with`."""
+        return self.showing(self.after(deltas))
+
+    def adopt(self, state: State) -> None:
+        """Serve `state` from now on. Swaps tensors, copies nothing that was served before."""
+        for name in {*self.current.masters, *state.masters}:
+            self._base_tensor(name)  # remember base before it is first replaced
+            self._parameters[name].data = self._served(name, state)
+        self.current = state
+
+    def _served(self, name: str, state: State) -> Tensor:
+        if name not in state.masters:
+            return self._base[name]
+        if name not in state.served:
+            master = state.masters[name]
+            oriented = master.T if self._transposed(name) else master
+            state.served[name] = oriented.to(self.device, self.dtype).contiguous()
+        return state.served[name]
+
+    def _base_tensor(self, name: str) -> Tensor:
+        if name not in self._base:
+            self._base[name] = self._parameters[name].data
+        return self._base[name]
+
+    def _transposed(self, name: str) -> bool:
+        # By the module's type, never by shape: a square matrix looks the same both ways.
+        return isinstance(self.module(name), Conv1D)
+
+    def _shape_of(self, name: str) -> tuple[int, int]:
+        rows, columns = self.weight(name).shape
+        return rows, columns
+
+    # ---- fingerprints ----------------------------------------------------------------------------
+
+    def fingerprint(self, state: State | None = None) -> str:
+        """A name for all weights as served in `state`, made of their bits alone."""
+        state = state or self.current
+        digests = dict(self._base_digests)
+        for name in state.masters:
+            if name not in state.digests:
+                self._base_tensor(name)
+                state.digests[name] = tensor_digest(self._served(name, state))
+            digests[name] = state.digests[name]
+        return combine(digests)
+
+    @cached_property
+    def _base_digests(self) -> dict[str, str]:
+        tensors = {name: self._base.get(name, p.data) for name, p in self._parameters.items()}
+        return {name: tensor_digest(tensor) for name, tensor in tensors.items()}
+
+    def audit(self) -> str:
+        """The fingerprint of what really lies in the weights now, with nothing taken from memory."""
+        return combine({name: tensor_digest(p.data) for name, p in self._parameters.items()})
+
+    # ---- running ---------------------------------------------------------------------------------
+
+    def head(self, normed: Tensor) -> Tensor:
+        """The body's output [..., d_model] to float32 logits [..., vocabulary]."""
+        return self.model.get_submodule(self.layout.head)(normed).float()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The last block's output [..., d_model], before the final norm, to logits."""
+        return self.head(self.model.get_submodule(self.layout.norm)(hidden))
+
+
+def layer_of(weight: str) -> int:
+    """The layer that a weight's name speaks of."""
+    found = re.search(r"\.(\d+)\.", weight)
+    assert found is not None, weight
+    return int(found[1])

@@ -1,0 +1,82 @@
+"""The closed form behind every locate-then-edit method, as pure functions of tensors (EDITORS 0.1).
+
+One notation for the whole package; columns are keys.
+
+    W  [d_v, d_k]  down-projection of one MLP, read as a linear memory: W k = v
+    K  [d_k, n]    keys being written
+    R  [d_v, n]    what is still missing at those keys, R = V - W K
+    C  [d_k, d_k]  second moment of the keys in everyday use, E[k kT] (not centred)
+    A  [d_k, d_k]  the metric in which a change is small: lambda C + sum of earlier keys k kT
+
+    D = R (rho I + KT A^-1 K)^-1 KT A^-1
+
+With rho = 0 and one key it is ROME; with rho = 1 and A = lambda C it is MEMIT, written with an
+n x n system instead of d_k x d_k. Each update is returned factored; nobody here builds a matrix of
+the weight's size. Everything is float64: C is badly conditioned.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .delta import LowRank
+from .errors import SingularSystem
+
+_JITTER = 1e-10  # of the mean diagonal, grown tenfold at each failure
+_ATTEMPTS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """A metric A, held as its inverse [d_k, d_k], float64."""
+
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, A: Tensor) -> "Metric":  # noqa: N803 - the notation above
+        """Factor A once. Raises SingularSystem."""
+        return cls(torch.cholesky_inverse(_cholesky(A.double())))
+
+    def scaled(self, weight: float) -> "Metric":
+        """The metric weight * A."""
+        return Metric(self.inverse / weight)
+
+    def with_keys(self, K: Tensor) -> "Metric":  # noqa: N803
+        """The metric A + K KT, by Woodbury's identity: d_k^2 n instead of d_k^3."""
+        K = K.double()  # noqa: N806
+        F = self.inverse @ K  # noqa: N806   [d_k, m]
+        S = torch.eye(K.shape[1], dtype=F.dtype, device=F.device) + K.mT @ F  # noqa: N806
+        half = torch.linalg.solve_triangular(_cholesky(S), F.mT, upper=False)  # [m, d_k]
+        return Metric(self.inverse - half.mT @ half)
+
+    def leverage(self, K: Tensor) -> Tensor:  # noqa: N803
+        """kT A^-1 k of each key [n]: how rare it is in everyday use."""
+        K = K.double()  # noqa: N806
+        return (K * (self.inverse @ K)).sum(0)
+
+
+def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:  # noqa: N803
+    """The change of least size under the metric that moves W K by (nearly) R.
+
+    rho = 0 writes R exactly and needs independent keys; rho > 0 leaves the more unwritten, the
+    commoner a key is. Raises SingularSystem.
+    """
+    K, R = K.double(), R.double()  # noqa: N806
+    F = metric.inverse @ K  # noqa: N806   [d_k, n]
+    S = rho * torch.eye(K.shape[1], dtype=K.dtype, device=K.device) + K.mT @ F  # noqa: N806
+    return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))
+
+
+def _cholesky(A: Tensor) -> Tensor:  # noqa: N803
+    """Lower Cholesky factor of a symmetric positive definite matrix. Raises SingularSystem."""
+    A = (A + A.mT) / 2  # noqa: N806
+    mean = float(A.diagonal().mean())
+    jitter = 0.0
+    for attempt in range(_ATTEMPTS):
+        damped = A + jitter * torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not int(failed) and bool(factor.isfinite().all()):
+            return factor
+        jitter = _JITTER * mean * 10**attempt
+    raise SingularSystem(size=A.shape[0], jitter=jitter)

@@ -1,0 +1,110 @@
+"""Where statistics lie, in memory and on disk; each artefact is named by what made it."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from editing.errors import StatsMissing
+from editing.hparams import Contexts, Statistics
+from editing.solve import Metric
+
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MomentKey:
+    """What a second moment depends on."""
+
+    weights: str  # fingerprint of the base model, not its name
+    layer: int
+    recipe: Statistics
+    seed: int = _SEED
+    kind: str = "second-moment-1"
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixKey:
+    """What the sampled prefixes depend on."""
+
+    weights: str
+    contexts: Contexts
+    seed: int = _SEED
+    kind: str = "prefixes-1"
+
+
+class StatsStore:
+    """Second moments, factored metrics and prefixes of one model. Without a folder: memory only."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._moments: dict[tuple[int, Statistics], Tensor] = {}
+        self._metrics: dict[tuple[int, Statistics], Metric] = {}
+        self._prefixes: dict[Contexts, tuple[str, ...]] = {}
+
+    def second_moment(self, layer: int, recipe: Statistics) -> Tensor:
+        """C [d_k, d_k], float64. Raises StatsMissing when it was never collected."""
+        try:
+            return self._moments[layer, recipe]
+        except KeyError:
+            raise StatsMissing(layer=layer) from None
+
+    def metric(self, layer: int, recipe: Statistics) -> Metric:
+        """C as a metric, factored once. Raises StatsMissing or SingularSystem."""
+        if (layer, recipe) not in self._metrics:
+            self._metrics[layer, recipe] = Metric.of(self.second_moment(layer, recipe))
+        return self._metrics[layer, recipe]
+
+    def keep_moment(self, key: MomentKey, C: Tensor, tokens: int) -> None:  # noqa: N803
+        """Hold a second moment from now on, and write it down."""
+        self._moments[key.layer, key.recipe] = C
+        if path := self.path(key, "safetensors"):
+            about = {"key": json.dumps(asdict(key)), "tokens": str(tokens)}
+            partial = path.with_suffix(f".{os.getpid()}.part")
+            save_file({"C": C.cpu()}, partial, metadata=about)
+            partial.replace(path)
+
+    def find_moment(self, key: MomentKey, device: torch.device) -> bool:
+        """Whether a second moment is at hand, in memory or on disk."""
+        if (key.layer, key.recipe) in self._moments:
+            return True
+        path = self.path(key, "safetensors")
+        if path is None or not path.exists():
+            return False
+        self._moments[key.layer, key.recipe] = load_file(path)["C"].to(device)
+        return True
+
+    def prefixes(self, contexts: Contexts) -> tuple[str, ...]:
+        """The sampled prefixes. Raises KeyError before `keep_prefixes` or `find_prefixes`."""
+        return self._prefixes[contexts]
+
+    def keep_prefixes(self, key: PrefixKey, prefixes: tuple[str, ...]) -> None:
+        """Hold prefixes from now on, and write them down."""
+        self._prefixes[key.contexts] = prefixes
+        if path := self.path(key, "json"):
+            partial = path.with_suffix(f".{os.getpid()}.part")
+            partial.write_text(json.dumps({"key": asdict(key), "prefixes": prefixes}, indent=1))
+            partial.replace(path)
+
+    def find_prefixes(self, key: PrefixKey) -> bool:
+        """Whether the prefixes are at hand, in memory or on disk."""
+        if key.contexts in self._prefixes:
+            return True
+        path = self.path(key, "json")
+        if path is None or not path.exists():
+            return False
+        self._prefixes[key.contexts] = tuple(json.loads(path.read_text())["prefixes"])
+        return True
+
+    def path(self, key: MomentKey | PrefixKey, ending: str) -> Path | None:
+        """Where the artefact of a key lies; None without a folder."""
+        if self.folder is None:
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()[:32]
+        return self.folder / f"{key.kind}-{name}.{ending}"

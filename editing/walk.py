@@ -1,0 +1,136 @@
+"""An edit from request to report, step by step. What a worker or a benchmark drives.
+
+    plan -> prepare -> already_answers? -> edit -> view.after(deltas) -> promotion_report
+
+All but the first are generators of Steps; between two steps the model serves its head, bit for bit.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from .catalogue import METHODS, Method
+from .catalogue import method as find_method
+from .delta import LowRank, Outcome, Written
+from .errors import EmptyField
+from .history import History
+from .hparams import Hparams
+from .knobs import resolve
+from .metrics.promotion import promotion_report
+from .model.scoring import score
+from .model.state import State
+from .run import Stopwatch, finish, under
+from .stats.moments import ensure_moments
+from .stats.prefixes import ensure_prefixes
+from .step import Step
+from .tuned import placement
+
+if TYPE_CHECKING:
+    from .model.view import ModelView
+    from .request import EditRequest
+
+__all__ = [
+    "Plan",
+    "Stopwatch",
+    "already_answers",
+    "edit",
+    "finish",
+    "prepare",
+    "promotion_report",
+    "under",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A method with the hparams that it will use on one model."""
+
+    method: Method
+    hparams: Hparams
+
+    @classmethod
+    def of(
+        cls, view: "ModelView", editor: str, overrides: Mapping[str, object] | None = None
+    ) -> "Plan":
+        """Resolve an editor for a model. Raises UnknownEditor, UnknownHparam, InvalidHparam."""
+        return cls(find_method(editor), resolve(editor, overrides or {}, view.facts))
+
+
+def prepare(view: "ModelView", plan: Plan) -> Generator[Step, None, None]:
+    """Collect what the plan needs to know of the untouched model, unless it is at hand.
+
+    One pass serves every method: the layers of all of them are collected together.
+    """
+    base = State()
+    hparams = plan.hparams
+    fingerprint = view.fingerprint(base)
+    usual = {n for name in METHODS for n in placement(name, view.facts)}
+    layers = sorted(usual | set(hparams.layers))
+    yield from under(view, base, ensure_prefixes(view, hparams.contexts, fingerprint))
+    yield from under(view, base, ensure_moments(view, layers, hparams.statistics, fingerprint))
+
+
+def already_answers(
+    view: "ModelView", requests: Sequence["EditRequest"]
+) -> Generator[Step, None, bool]:
+    """Whether the model's own first choice is the new target, for every request."""
+    found = yield from score(view, [(request.question, request.target_new) for request in requests])
+    return all(one.greedy for one in found)
+
+
+def edit(
+    view: "ModelView", plan: Plan, requests: Sequence["EditRequest"], history: History | None = None
+) -> Generator[Step, None, Outcome]:
+    """Compute what the requests change; nothing is changed.
+
+    A method that writes one fact at a time is given them in turn, each under what the earlier ones
+    changed: one outcome, all or nothing. Raises EditFailed or BadRequest.
+    """
+    if not requests:
+        raise EmptyField(field="requests")
+    history = history or History.empty()
+    module, _, name = plan.method.entry.partition(":")
+    editor = getattr(import_module(module), name)
+    if plan.method.batch:
+        outcome = cast("Outcome", (yield from editor(view, requests, plan.hparams, history)))
+    else:
+        state, parts = view.current, list[Outcome]()
+        for request in requests:
+            work = editor(view, [request], plan.hparams, history)
+            parts.append((yield from under(view, state, work)))
+            parts[-1].require_finite()
+            state = view.after(parts[-1].deltas, state)
+        outcome = joined(parts)
+    outcome.require_finite()
+    return outcome
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """Outcomes made one after another as one; values move with the changes that came later."""
+    if len(parts) == 1:
+        return parts[0]
+    deltas: dict[str, LowRank] = {}
+    written: dict[str, Written] = {}
+    for part in parts:
+        for name, delta in part.deltas.items():
+            old = deltas.get(name)
+            deltas[name] = delta if old is None else _side_by_side(old, delta)
+            pair = written.get(name)
+            if pair is not None:
+                shift = delta.left.double() @ (delta.right.double() @ pair.keys.double())
+                written[name] = Written(pair.keys, (pair.values.double() + shift).float())
+        for name, pair in part.written.items():
+            old_pair = written.get(name)
+            if old_pair is not None:
+                keys = torch.cat([old_pair.keys, pair.keys], dim=1)
+                pair = Written(keys, torch.cat([old_pair.values, pair.values], dim=1))  # noqa: PLW2901
+            written[name] = pair
+    return Outcome(deltas, written, {"parts": [dict(part.notes) for part in parts]})
+
+
+def _side_by_side(first: LowRank, second: LowRank) -> LowRank:
+    left = torch.cat([first.left, second.left], dim=1)
+    return LowRank(left, torch.cat([first.right, second.right], dim=0))
