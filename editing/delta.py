@@ -11,7 +11,7 @@ from torch import Tensor
 from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
-# Rows of a weight updated together: small enough to stay in a core's cache while all terms are added.
+# Rows of a weight updated together: few enough to stay in a core's cache while terms are added.
 _BLOCK_ELEMENTS = 1 << 17
 
 
@@ -51,8 +51,8 @@ class LowRank:
     def add_to(self, weight: Tensor) -> None:
         """Add to a float32 weight [d_out, d_in], in place, in the one canonical order.
 
-        Terms are added one by one, multiply then add: a matmul gives other bits under another kernel
-        or thread count, this sum does not, and every state must come back bit for bit.
+        Terms are added one by one, multiply then add: a matmul gives other bits under another
+        kernel or thread count, this sum does not, and every state must come back bit for bit.
         """
         left, right = self.left.to(weight.device), self.right.to(weight.device)
         rows = max(1, _BLOCK_ELEMENTS // weight.shape[1])

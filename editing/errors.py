@@ -21,8 +21,8 @@ EditingError
   StatsMissing                    the operator can mend it: collect C for this model first
   BlobUnreadable                  bytes that are not what their name says
 
-Every error carries a stable `code` and its `fields`; its text says what to do next. The core knows no
-status codes: the service's one map gives each of these its own.
+Every error carries a stable `code` and its `fields`; its text says what to do next. The core knows
+no status codes: the service's one map gives each of these its own.
 """
 
 from collections.abc import Sequence
@@ -219,8 +219,8 @@ class NonFiniteDelta(EditFailed):
 
     def __init__(self, *, weight: str) -> None:
         super().__init__(
-            f"The delta for {weight} holds values that are not finite. The weights were left as they "
-            "were. Lower search.lr or raise second_moment_weight.",
+            f"The delta for {weight} holds values that are not finite. The weights were left as "
+            "they were. Lower search.lr or raise second_moment_weight.",
             weight=weight,
         )
 

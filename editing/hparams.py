@@ -6,10 +6,12 @@ mapping sent by a caller becomes one of these is knobs.py; what a paper tuned is
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
-def knob(default: object, says: str, *, low: float = -math.inf, high: float = math.inf):  # noqa: ANN201 - dataclasses.field has no public type
+def knob(
+    default: Any, says: str, *, low: float = -math.inf, high: float = math.inf
+) -> Any:
     """Declare a field with its meaning and the closed range it may take."""
     return field(default=default, metadata={"says": says, "low": low, "high": high})
 
@@ -53,7 +55,7 @@ class Statistics:
     )
 
 
-def _one_layer():  # noqa: ANN202
+def _one_layer() -> Any:  # noqa: ANN401
     return field(metadata={"says": "the edited layer, alone in a list", "length": 1})
 
 

@@ -1,4 +1,4 @@
-"""From what a caller sends to frozen hparams, and from hparams to their JSON schema. Stdlib only."""
+"""From what a caller sends to frozen hparams, and from hparams to their JSON schema. No torch."""
 
 import math
 import types
@@ -99,7 +99,7 @@ def _check_layers(name: str, value: object, length: int | None) -> None:
         must = f"a list of {length} layer number"
     if not isinstance(value, list | tuple) or not value:
         raise InvalidHparam(name, value=value, must=must)
-    layers = cast("list[object]", list(cast("list[object]", value)))
+    layers = list(cast("list[object]", value))
     numbers = [n for n in layers if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
     if (
         len(numbers) < len(layers)

@@ -22,7 +22,7 @@ def probe(
     top_k: int = 5,
     max_tokens: int = 20,
 ) -> list[dict[str, object]]:
-    """Answer every prompt: greedy completion, likeliest next tokens, log-probability of each target.
+    """Answer every prompt: greedy completion, likeliest next tokens, log-probabilities of targets.
 
     logprob is in nats, summed over the target's `n_tokens` tokens. Raises BadRequest.
     """

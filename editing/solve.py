@@ -34,7 +34,7 @@ class Metric:
     inverse: Tensor
 
     @classmethod
-    def of(cls, A: Tensor) -> "Metric":  # noqa: N803 - the notation above
+    def of(cls, A: Tensor) -> "Metric":
         """Factor A once. Raises SingularSystem."""
         return cls(torch.cholesky_inverse(_cholesky(A.double())))
 
@@ -42,35 +42,35 @@ class Metric:
         """The metric weight * A."""
         return Metric(self.inverse / weight)
 
-    def with_keys(self, K: Tensor) -> "Metric":  # noqa: N803
+    def with_keys(self, K: Tensor) -> "Metric":
         """The metric A + K KT, by Woodbury's identity: d_k^2 n instead of d_k^3."""
-        K = K.double()  # noqa: N806
-        F = self.inverse @ K  # noqa: N806   [d_k, m]
-        S = torch.eye(K.shape[1], dtype=F.dtype, device=F.device) + K.mT @ F  # noqa: N806
+        K = K.double()
+        F = self.inverse @ K  # [d_k, m]
+        S = torch.eye(K.shape[1], dtype=F.dtype, device=F.device) + K.mT @ F
         half = torch.linalg.solve_triangular(_cholesky(S), F.mT, upper=False)  # [m, d_k]
         return Metric(self.inverse - half.mT @ half)
 
-    def leverage(self, K: Tensor) -> Tensor:  # noqa: N803
+    def leverage(self, K: Tensor) -> Tensor:
         """kT A^-1 k of each key [n]: how rare it is in everyday use."""
-        K = K.double()  # noqa: N806
+        K = K.double()
         return (K * (self.inverse @ K)).sum(0)
 
 
-def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:  # noqa: N803
+def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:
     """The change of least size under the metric that moves W K by (nearly) R.
 
     rho = 0 writes R exactly and needs independent keys; rho > 0 leaves the more unwritten, the
     commoner a key is. Raises SingularSystem.
     """
-    K, R = K.double(), R.double()  # noqa: N806
-    F = metric.inverse @ K  # noqa: N806   [d_k, n]
-    S = rho * torch.eye(K.shape[1], dtype=K.dtype, device=K.device) + K.mT @ F  # noqa: N806
+    K, R = K.double(), R.double()
+    F = metric.inverse @ K  # [d_k, n]
+    S = rho * torch.eye(K.shape[1], dtype=K.dtype, device=K.device) + K.mT @ F
     return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))
 
 
-def _cholesky(A: Tensor) -> Tensor:  # noqa: N803
+def _cholesky(A: Tensor) -> Tensor:
     """Lower Cholesky factor of a symmetric positive definite matrix. Raises SingularSystem."""
-    A = (A + A.mT) / 2  # noqa: N806
+    A = (A + A.mT) / 2
     mean = float(A.diagonal().mean())
     jitter = 0.0
     for attempt in range(_ATTEMPTS):

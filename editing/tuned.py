@@ -1,7 +1,7 @@
 """What the papers tuned, and the rules for every model that nobody tuned. Standard library only.
 
-A row holds only what differs from the default (values: the authors' published hparams files). A model
-is recognised by its shape, never by its name: names are chosen by whoever saved the checkpoint.
+A row holds only what differs from the default (values: the authors' published hparams files). A
+model is recognised by its shape, never by its name: names are chosen by whoever saved it.
 """
 
 from collections.abc import Mapping

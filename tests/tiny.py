@@ -1,7 +1,7 @@
 """Tiny models of every layout, built from configs and taught a few facts here: no download.
 
-A random model answers nothing, so no edit of it could be seen. A second of training on sentences about
-a few people and cities is enough for the subject to decide the answer.
+A random model answers nothing, so no edit of it could be seen. A second of training on sentences
+about a few people and cities is enough for the subject to decide the answer.
 """
 
 import copy
@@ -38,7 +38,13 @@ _SPORTS = {
     "Diego Maradona": "football",
     "Roger Federer": "tennis",
 }
-_CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "日本": "東京", "Россия": "Москва"}
+_CAPITALS = {
+    "France": "Paris",
+    "Italy": "Rome",
+    "Spain": "Madrid",
+    "日本": "東京",
+    "Россия": "Москва",
+}
 _LEADS = ("", "Therefore we know. ", "The old man said. ", "I like the sea. ")
 
 
@@ -76,9 +82,8 @@ def tiny_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
         core.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", 0)]
         )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
+    ends = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **ends)
 
 
 def tiny_model(layout: str, *, seed: int = 0, tied: bool = True) -> PreTrainedModel:
@@ -88,7 +93,7 @@ def tiny_model(layout: str, *, seed: int = 0, tied: bool = True) -> PreTrainedMo
 
 @cache
 def _taught(layout: str, seed: int, tied: bool) -> PreTrainedModel:  # noqa: FBT001
-    # Seeded, and given back its randomness afterwards, so that a test's own draws do not depend on it.
+    # The global randomness is given back afterwards, so that a test's own draws do not change.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _untaught(layout, tied=tied)
@@ -117,7 +122,9 @@ def _untaught(layout: str, *, tied: bool) -> PreTrainedModel:
         dropless = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         return GPT2LMHeadModel(GPT2Config(**common, **gpt, **dropless))
     if layout == "gptj":
-        return GPTJForCausalLM(GPTJConfig(**{**common, "tie_word_embeddings": False}, **gpt, rotary_dim=4))
+        return GPTJForCausalLM(
+            GPTJConfig(**{**common, "tie_word_embeddings": False}, **gpt, rotary_dim=4)
+        )
     modern = {
         "hidden_size": _WIDTH,
         "intermediate_size": 64,

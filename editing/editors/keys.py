@@ -5,7 +5,7 @@ halted at the lowest edited layer and carried upward layer by layer, each block 
 the weights it will have; nothing below is run again.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -86,7 +86,7 @@ class KeyReader:
 
 
 @contextmanager
-def _hearing(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _hearing(module: nn.Module) -> Generator[list[tuple[Tensor, Tensor]]]:
     """Input and output of a module at the last position, call by call."""
     heard: list[tuple[Tensor, Tensor]] = []
 

@@ -6,10 +6,10 @@ Meng, Bau, Andonian, Belinkov. "Locating and Editing Factual Associations in GPT
     d   what the layer must add there so that the model says o*                      (zsearch.py)
     D = (v* - W k*) (C^-1 k*)T / (k*T C^-1 k*), with v* - W k* = d                   (solve.write)
 
-Departure (keys = "context", the default): the paper averages the key over contexts. A short subject
-at the very start of a text has a key far from that average, and the bare prompt is then missed. Here
-every context keeps its own key and all are asked to add the same d; the change stays rank one, since
-its left factor is d. `damping` keeps nearly equal keys solvable. keys = "mean" is the paper's form,
+Departure (keys = "context", the default): the paper averages the key over contexts. A short
+subject at the very start of a text has a key far from that average, and the bare prompt is then
+missed. Here every context keeps its own key and all are asked to add the same d; the change stays
+rank one, since its left factor is d. `damping` keeps nearly equal keys solvable. keys = "mean" is the paper's form,
 with the bare prompt counting `bare_weight`.
 """
 
@@ -37,9 +37,9 @@ def edit(
     """Write one fact. Raises SearchDiverged or SingularSystem."""
     fact = yield from learn(view, requests, hparams)
     if hparams.keys == "mean":
-        K, rho = mean_key(fact.keys, hparams.bare_weight), 0.0  # noqa: N806   [d_k, 1]
+        K, rho = mean_key(fact.keys, hparams.bare_weight), 0.0  # [d_k, 1]
     else:
-        K = fact.keys  # noqa: N806   [d_k, c]
+        K = fact.keys  # [d_k, c]
         rho = hparams.damping * float(fact.metric.leverage(K).mean())
     ones = torch.ones(1, K.shape[1], dtype=K.dtype, device=K.device)
     direction = write(K, ones, fact.metric, rho)  # a row [1, d_k] that answers 1 at every key

@@ -43,7 +43,8 @@ _ROWS = 256  # rows searched side by side; bounds the memory of a large batch
 class Found:
     """What the search ended with.
 
-    delta [n, d_v]; probability [n] of o* after the bare prompt (geometric mean per token); steps [n].
+    delta [n, d_v]; probability [n] of o* after the bare prompt (geometric mean per token); steps
+    [n].
     """
 
     delta: Tensor

@@ -1,1 +1,1 @@
-"""One file = one measurement. Pure functions of a view; generators of Steps where they run the model."""
+"""One file = one measurement. Pure functions of a view; generators where they run the model."""

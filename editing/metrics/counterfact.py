@@ -49,7 +49,7 @@ def rivals(view: "ModelView", requests: Sequence["EditRequest"]) -> list[str]:
     asked = [r.question for r in requests if r.target_true is None]
     answers = iter(greedy(view, asked, _RIVAL_TOKENS) if asked else [])
     found = [r.target_true if r.target_true is not None else next(answers) for r in requests]
-    # A model that answers with nothing, or with o* itself, leaves no rival: an empty one always loses.
+    # A model that answers with nothing leaves no rival; a full stop stands in for one.
     return [text if text.strip() else "." for text in found]
 
 

@@ -11,7 +11,7 @@ def tensor_digest(tensor: Tensor) -> str:
     """sha256 of a tensor's format, shape and bytes, in row-major order."""
     plain = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{plain.dtype}{tuple(plain.shape)}".encode())
-    digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

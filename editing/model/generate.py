@@ -89,10 +89,10 @@ def draw(logits: Tensor, top_k: int, chance: torch.Generator) -> Tensor:
 
 
 def _end_tokens(view: "ModelView") -> set[int]:
-    found = {view.tokenizer.eos_token_id}
+    found: list[object] = [view.tokenizer.eos_token_id]
     config = getattr(view.model, "generation_config", None)
     ends = getattr(config, "eos_token_id", None)
-    found |= set(ends) if isinstance(ends, list) else {ends}
+    found += ends if isinstance(ends, list) else [ends]
     return {token for token in found if isinstance(token, int)}
 
 

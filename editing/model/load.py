@@ -111,7 +111,7 @@ def _convert(file: Path, folder: Path) -> None:
         raise BadSource(str(file), why=f"{error}") from error
     # What is saved is plain float32; these would make transformers take it for quantized.
     if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+        delattr(model.config, "quantization_config")
     for leftover in ("hf_quantizer", "is_quantized", "quantization_method"):
         if hasattr(model, leftover):
             delattr(model, leftover)

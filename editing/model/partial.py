@@ -6,7 +6,7 @@ Nothing here knows an architecture. How a block wants to be called (masks, rotar
 taken down from one ordinary forward pass and repeated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .view import ModelView
 
 
-class _Halt(Exception):  # noqa: N818 - a signal, not an error
+class _Halt(Exception):  # a signal, not an error
     """Raised by a hook to end a forward pass that has given all that was wanted."""
 
 
@@ -28,17 +28,16 @@ class KeptPrefix(DynamicCache):
     def update(  # noqa: D102 - transformers' own contract
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
-        if layer_idx >= len(self.layers) or self.layers[layer_idx].keys is None:
+        if layer_idx >= len(self.layers):
             return key_states, value_states
-        kept = self.layers[layer_idx]
-        keys, values = cast("tuple[Tensor, Tensor]", (kept.keys, kept.values))
+        keys, values = _kept(self.layers[layer_idx])
         return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
     def rows(self, index: Tensor) -> "KeptPrefix":
         """The same for some rows of the batch."""
         chosen = KeptPrefix()
         for number, layer in enumerate(self.layers):
-            keys, values = cast("tuple[Tensor, Tensor]", (layer.keys, layer.values))
+            keys, values = _kept(layer)
             DynamicCache.update(chosen, keys[index], values[index], number)
         return chosen
 
@@ -81,6 +80,11 @@ class Paused:
         """The pass one block further on."""
         hidden = self.run(until=self.first + 1)
         return Paused(self.blocks, self.first + 1, self.stop, hidden, self.calls[1:])
+
+
+def _kept(layer: object) -> tuple[Tensor, Tensor]:
+    """Keys and values [B, heads, S, d_head] of one layer of a cache."""
+    return cast("tuple[Tensor, Tensor]", (getattr(layer, "keys"), getattr(layer, "values")))  # noqa: B009 - not every kind of cache layer has them
 
 
 def _rows(value: object, index: Tensor, batch: int) -> object:
@@ -148,12 +152,12 @@ def _run_heads(view: "ModelView", ids: Tensor, mask: Tensor) -> KeptPrefix:
     for number, layer in enumerate(cache.layers):
         # A row without any head attends to nothing in it, and what comes out may be NaN; a masked
         # NaN would still spoil a sum, a masked zero does not.
-        keys, values = cast("tuple[Tensor, Tensor]", (layer.keys, layer.values))
+        keys, values = _kept(layer)
         DynamicCache.update(kept, keys.where(seen, 0), values.where(seen, 0), number)
     return kept
 
 
-def _halted(view: "ModelView", inputs: dict[str, object], first: int, stop: int) -> Paused:
+def _halted(view: "ModelView", inputs: Mapping[str, object], first: int, stop: int) -> Paused:
     hidden: list[Tensor] = []
     calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
 
@@ -177,7 +181,7 @@ def _halted(view: "ModelView", inputs: dict[str, object], first: int, stop: int)
     finally:
         for hook in hooks:
             hook.remove()
-    return Paused(view.blocks, first, stop, hidden[0], tuple(calls))
+    return Paused(list(view.blocks), first, stop, hidden[0], tuple(calls))
 
 
 def left_padded(view: "ModelView", rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ _FORMAT = "errata-state-1"
 class State:
     """Weights as base + deltas, folded. `State()` is base itself.
 
-    `masters` maps a weight's name to its value [d_out, d_in] in float32. What is served is a cast of
-    it, kept in `served` once made, in the orientation and format of the checkpoint.
+    `masters` maps a weight's name to its value [d_out, d_in] in float32. What is served is a cast
+    of it, kept in `served` once made, in the orientation and format of the checkpoint.
     """
 
     masters: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])

@@ -1,7 +1,7 @@
 """The one door between an editor and the weights."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -121,7 +121,7 @@ class ModelView:
         )
 
     @contextmanager
-    def showing(self, state: State) -> Iterator[None]:
+    def showing(self, state: State) -> Generator[None]:
         """The model as if `state` were served. Afterwards, bit for bit what it was."""
         before = self.current
         self.adopt(state)
@@ -182,7 +182,7 @@ class ModelView:
         return {name: tensor_digest(tensor) for name, tensor in tensors.items()}
 
     def audit(self) -> str:
-        """The fingerprint of what really lies in the weights now, with nothing taken from memory."""
+        """The fingerprint of what lies in the weights now, with nothing taken from memory."""
         return combine({name: tensor_digest(p.data) for name, p in self._parameters.items()})
 
     # ---- running ---------------------------------------------------------------------------------
@@ -199,5 +199,6 @@ class ModelView:
 def layer_of(weight: str) -> int:
     """The layer that a weight's name speaks of."""
     found = re.search(r"\.(\d+)\.", weight)
-    assert found is not None, weight
+    if found is None:
+        raise ValueError(weight)
     return int(found[1])

@@ -2,8 +2,8 @@
 
 Streaming: a sum in float64 and a count. The first position of every text is left out, since it is
 where attention sinks and its keys are 10 to 1000 times longer; so is padding. Partial sums are
-written down after every batch, with what made them, so that a killed collection goes on where it was
-and gives the same bits as one that was never killed.
+written down after every batch, with what made them, so that a killed collection goes on where it
+was and gives the same bits as one that was never killed.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -153,14 +153,14 @@ def _from_texts(
         yield Step("statistics", min(sums.tokens, total), total)
 
 
-class _Enough(Exception):  # noqa: N818 - a signal, not an error
+class _Enough(Exception):  # a signal, not an error
     """The highest wanted layer was heard; what lies above it need not run."""
 
 
 @contextmanager
 def _listening(
     view: "ModelView", layers: Sequence[int], *, until: int | None = None
-) -> Iterator[dict[int, Tensor]]:
+) -> Generator[dict[int, Tensor]]:
     """Take down the inputs [B, S, d_k] of the down-projections of `layers` during one pass."""
     heard: dict[int, Tensor] = {}
 

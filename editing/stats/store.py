@@ -60,7 +60,7 @@ class StatsStore:
             self._metrics[layer, recipe] = Metric.of(self.second_moment(layer, recipe))
         return self._metrics[layer, recipe]
 
-    def keep_moment(self, key: MomentKey, C: Tensor, tokens: int) -> None:  # noqa: N803
+    def keep_moment(self, key: MomentKey, C: Tensor, tokens: int) -> None:
         """Hold a second moment from now on, and write it down."""
         self._moments[key.layer, key.recipe] = C
         if path := self.path(key, "safetensors"):

@@ -1,0 +1,1 @@
+"""One script a question; results as measured go to LOG.md."""

@@ -1,0 +1,1 @@
+"""One file = one benchmark. Foreign field names are translated here and nowhere else."""

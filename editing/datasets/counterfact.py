@@ -1,0 +1,41 @@
+"""CounterFact in its authors' own form (Meng et al. 2022, arXiv:2202.05262).
+
+requested_rewrite{prompt, subject, relation_id, target_new{str}, target_true{str}},
+paraphrase_prompts, neighborhood_prompts. A neighbor shares the relation and the true object, so
+what it must keep is target_true.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from editing.errors import BadRequest
+from editing.request import EditRequest, Neighbor
+
+
+def read_counterfact(file: Path, *, offset: int = 0, limit: int | None = None) -> list[EditRequest]:
+    """Records offset .. offset + limit of a file. Raises BadRequest where a field is missing."""
+    records: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
+    chosen = records[offset : None if limit is None else offset + limit]
+    return [_request(number + offset, record) for number, record in enumerate(chosen)]
+
+
+def _request(number: int, record: Mapping[str, Any]) -> EditRequest:
+    try:
+        rewrite = cast("Mapping[str, Any]", record["requested_rewrite"])
+        true = rewrite["target_true"]["str"]
+        return EditRequest(
+            subject=rewrite["subject"],
+            prompt=rewrite["prompt"],
+            target_new=rewrite["target_new"]["str"],
+            target_true=true,
+            relation=rewrite.get("relation_id"),
+            paraphrases=tuple(record["paraphrase_prompts"]),
+            neighborhood=tuple(
+                Neighbor(prompt=prompt, target=true) for prompt in record["neighborhood_prompts"]
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        why = f"CounterFact record {number} lacks {error}. Is this file in the authors' own form?"
+        raise BadRequest(why, record=number) from error
