@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from safetensors.torch import load, save
@@ -118,7 +119,7 @@ class Outcome:
             for name in names
             if f"{name}:keys" in tensors
         }
-        return cls(deltas, written, about.get("notes", {}))
+        return cls(deltas, written, cast("dict[str, object]", about.get("notes", {})))
 
 
 def read_safetensors(data: bytes, expected: str) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -10,8 +10,12 @@ from typing import Any, Literal
 
 
 def knob(
-    default: Any, says: str, *, low: float = -math.inf, high: float = math.inf
-) -> Any:
+    default: Any,  # noqa: ANN401 - like dataclasses.field, it stands for a value of any type
+    says: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Any:  # noqa: ANN401
     """Declare a field with its meaning and the closed range it may take."""
     return field(default=default, metadata={"says": says, "low": low, "high": high})
 

@@ -4,7 +4,7 @@
     for l in layers, lowest first, with the layers below already edited:
         K  keys of the facts at layer l, one column a context                           (keys.py)
         R  (H_0 + d - H) / (layers left): this layer's share of what is missing at block L
-        D_l = R (I + KT A_l^-1 K)^-1 KT A_l^-1                                          (solve.write)
+        D_l = R (I + KT A_l^-1 K)^-1 KT A_l^-1                                         (solve.write)
 
 Departure: the published code averages the keys of a fact over its contexts; here each context keeps
 its own key and its own residual, the bare prompt among them (see docs/decisions).

@@ -9,8 +9,8 @@ Meng, Bau, Andonian, Belinkov. "Locating and Editing Factual Associations in GPT
 Departure (keys = "context", the default): the paper averages the key over contexts. A short
 subject at the very start of a text has a key far from that average, and the bare prompt is then
 missed. Here every context keeps its own key and all are asked to add the same d; the change stays
-rank one, since its left factor is d. `damping` keeps nearly equal keys solvable. keys = "mean" is the paper's form,
-with the bare prompt counting `bare_weight`.
+rank one, since its left factor is d. `damping` keeps nearly equal keys solvable. keys = "mean" is
+the paper's form, with the bare prompt counting `bare_weight`.
 """
 
 from collections.abc import Generator, Sequence
