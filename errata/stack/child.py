@@ -24,6 +24,7 @@ class Command:
     log: Path
     account: Account | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    fds: tuple[int, ...] = ()  # open files that it inherits
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL  # sent by the kernel when we die
     patience: float = 10.0  # seconds between the stop signal and SIGKILL
@@ -52,13 +53,14 @@ class Child:
         self.command = command
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
                 command.wrapped(),
                 cwd=command.cwd,
                 env={**os.environ, **command.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=command.fds,
                 process_group=0,  # a Ctrl-C in the terminal is for the supervisor alone
             )
         self.started = time.monotonic()

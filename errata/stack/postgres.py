@@ -105,7 +105,7 @@ class Postgres:
                 connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(_name(name)))
 
     def _initialise(self) -> None:
-        """Make the cluster beside its place and move it there whole: a kill leaves no half of it."""
+        """Make the cluster beside its place, then move it: a kill leaves no half of it."""
         fresh = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         own(fresh, self.account)

@@ -73,7 +73,7 @@ def _runs_as(account: Account, programs: Binaries) -> bool:
     drop = ["--user", str(account.user), "--group", str(account.group), "--death-signal", "9"]
     launch = [sys.executable, "-I", "-S", str(LAUNCHER), "--parent", str(os.getpid()), *drop]
     return all(
-        subprocess.run(
+        subprocess.run(  # noqa: S603 - a list of arguments, no shell
             [*launch, "--", str(program), "--version"],
             cwd="/",
             capture_output=True,

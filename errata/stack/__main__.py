@@ -1,0 +1,25 @@
+"""`python -m errata.stack`: what `errata up` becomes."""
+
+import sys
+
+from errata.stack.errors import ExtraMissing, StackError
+from errata.stack.options import parse
+
+
+def main() -> int:
+    """Run the stack; say in one line why it cannot run."""
+    options = parse(sys.argv[1:])
+    try:
+        try:
+            from errata.stack.supervisor import Supervisor  # noqa: PLC0415 - may lack packages
+        except ModuleNotFoundError as error:
+            raise ExtraMissing(error.name or str(error)) from error
+        Supervisor(options).run()
+    except StackError as error:
+        sys.stderr.write(f"errata up: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,95 @@
+"""A program that has to be up: started, watched, and started again when it dies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from errata.stack.child import Child, tail
+from errata.stack.errors import ServerFailed, StackError
+from errata.stack.say import Say
+
+STEADY = 30.0  # seconds of life after which earlier deaths are forgotten
+HOPELESS = 5  # deaths before it ever answered
+REPEATED = 3  # deaths after which the end of its log is shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What is kept up, and how one can tell that it is."""
+
+    name: str
+    start: Callable[[], Child]
+    answers: Callable[[], bool] = lambda: True
+    required: bool = True  # the stack is not worth starting without it
+    pause: Callable[[int, int], float] = lambda deaths, _code: min(0.2 * 2 ** (deaths - 1), 10.0)
+
+
+class Kept:
+    """One program and its lives."""
+
+    def __init__(self, program: Program, say: Say) -> None:
+        self.program = program
+        self.name = program.name
+        self.child: Child | None = None
+        self.up = False
+        self.ended: int | None = None  # the last exit code
+        self._ever_up = False
+        self._deaths = 0
+        self._not_before = 0.0
+        self._say = say
+
+    def tend(self, now: float) -> None:
+        """Do what is due: start it, notice that it answers, notice that it died."""
+        if self.child is None:
+            if now >= self._not_before:
+                self._start(now)
+        elif (code := self.child.exit_code()) is not None:
+            self._bury(code, now)
+        elif not self.up:
+            if self.program.answers():
+                self.up = self._ever_up = True
+                took = now - self.child.started
+                self._say("child.up", self.name, f"up after {took:.1f} s", pid=self.child.pid)
+        elif now - self.child.started > STEADY:
+            self._deaths = 0
+
+    def ask_to_stop(self) -> None:
+        """Send its stop signal."""
+        if self.child:
+            self.child.ask_to_stop()
+
+    def stop(self, patience: float | None = None) -> None:
+        """Stop it, and do not start it again."""
+        if self.child:
+            self.child.ask_to_stop()
+            self.ended = self.child.wait(patience)
+            self.child = None
+        self.up = False
+
+    def _start(self, now: float) -> None:
+        try:
+            self.child = self.program.start()
+        except (OSError, StackError) as error:
+            if not self._ever_up:
+                raise
+            self._failed(f"cannot be started: {error}", 1, now)
+
+    def _bury(self, code: int, now: float) -> None:
+        log = self.child.command.log if self.child else None
+        self.child, self.up, self.ended = None, False, code
+        self._failed(_how(code), code, now)
+        if log is not None and (self._deaths == REPEATED or self._deaths % 10 == 0):
+            self._say.lines("child.log", self.name, tail(log))
+        if self.program.required and not self._ever_up and self._deaths >= HOPELESS:
+            message = f"{self.name} does not start; its log is {log}"
+            raise ServerFailed(message)
+
+    def _failed(self, how: str, code: int, now: float) -> None:
+        self._deaths += 1
+        pause = self.program.pause(self._deaths, code)
+        self._not_before = now + pause
+        again = f"{how}; starting it again in {pause:.1f} s"
+        self._say("child.died", self.name, again, code=code, deaths=self._deaths)
+
+
+def _how(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

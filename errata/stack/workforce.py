@@ -1,0 +1,95 @@
+"""One worker for each registered model, as GET /models tells; and whether a model answers."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from errata.client import Client, Json
+from errata.errors import ErrataError
+from errata.stack.errors import StackError
+from errata.stack.kept import Kept, Program
+from errata.stack.parts import local_path
+from errata.stack.say import Say
+
+BUSY_LOOK, IDLE_LOOK = 0.5, 2.0  # seconds between two looks: while something loads, and later
+PROBE_PATIENCE = 10.0
+QUESTION = "Hello"
+
+
+class Workforce:
+    """Keeps as many workers as there are models."""
+
+    def __init__(self, url: str, program: Callable[[str], Program], say: Say) -> None:
+        self._client = Client(url, timeout=PROBE_PATIENCE, pauses=())
+        self._program = program
+        self._say = say
+        self._kept: dict[str, Kept] = {}
+        self._told: dict[str, str] = {}
+        self._answered: set[str] = set()
+        self._next_look = 0.0
+
+    def __iter__(self) -> Iterator[Kept]:
+        """Give the workers."""
+        return iter(list(self._kept.values()))
+
+    def register(self, sources: Sequence[str]) -> list[str]:
+        """Register those sources that are not models yet; give the ids of all."""
+        known = {model["id"] for model in self._client.models()}
+        return [each if each in known else self._register(each) for each in sources]
+
+    def tend(self, now: float) -> None:
+        """Look at the models from time to time, and at the workers always."""
+        if now >= self._next_look:
+            self._look()
+            loading = any(told not in {"ready", "failed"} for told in self._told.values())
+            self._next_look = time.monotonic() + (BUSY_LOOK if loading else IDLE_LOOK)
+        for name, kept in list(self._kept.items()):
+            if kept.child and kept.child.exit_code() == 0:
+                del self._kept[name]  # drained, or its model is gone; the next look decides
+            else:
+                kept.tend(now)
+
+    def answering(self, models: Sequence[str]) -> bool:
+        """Say whether each of these models has answered a probe since we started."""
+        for model in models:
+            if model not in self._answered and self._told.get(model) == "ready":
+                try:
+                    self._client.probe(model, QUESTION, max_tokens=1, top_k=1)
+                except ErrataError:
+                    continue
+                self._answered.add(model)
+                self._say("model.answers", model, "answers")
+        return self._answered.issuperset(models)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _register(self, source: str) -> str:
+        try:
+            return self._client.register_model(str(local_path(source) or source))["id"]
+        except ErrataError as error:
+            message = f"the model {source!r} cannot be registered: {error.detail}"
+            raise StackError(message) from error
+
+    def _look(self) -> None:
+        try:
+            models = {model["id"]: model for model in self._client.models()}
+        except ErrataError:
+            return  # the API is away; its own keeper cares
+        for model in models.values():
+            if model["id"] not in self._kept and model["status"] != "removed":
+                self._kept[model["id"]] = Kept(self._program(model["id"]), self._say)
+            self._tell(model)
+        for gone in set(self._told) - set(models):
+            self._say("model.removed", gone, "is no longer registered")
+            del self._told[gone]
+            if kept := self._kept.pop(gone, None):
+                kept.stop()
+
+    def _tell(self, model: Json) -> None:
+        status = model["status"]
+        if self._told.get(model["id"]) != status:
+            self._told[model["id"]] = status
+            error = model.get("error") or {}
+            detail = f": {error['detail']}" if status == "failed" and "detail" in error else ""
+            self._say(f"model.{status}", model["id"], f"is {status}{detail}")
