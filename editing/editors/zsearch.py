@@ -18,7 +18,7 @@ head are run. A fact also ends when its target was the first choice in all conte
 the paper writes it (the published code takes it at the subject).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from editing.request import EditRequest
 
 _ESSENCE = "{} is a"
-_ROWS = 256  # rows searched side by side; bounds the memory of a large batch
+_POSITIONS = 1024  # searched side by side, padding included; bounds the memory of a large batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,11 @@ class Found:
     delta: Tensor
     probability: list[float]
     steps: list[int]
+
+    def row(self, number: int) -> "Found":
+        """What was found for one fact."""
+        one = slice(number, number + 1)
+        return Found(self.delta[one], self.probability[one], self.steps[one])
 
 
 def find_delta(
@@ -66,20 +71,38 @@ def find_delta(
     reference [n, d_v] sets the scale of the bounds; by default it is the block's own output h.
     Raises SearchDiverged.
     """
-    at_once = max(1, _ROWS // (len(prefixes) + 2))
-    parts: list[Found] = []
-    for start in range(0, len(requests), at_once):
-        chunk = requests[start : start + at_once]
-        scale = None if reference is None else reference[start : start + at_once]
-        rows = _Rows(view, chunk, prefixes, layer)
-        part = yield from _search(rows, search, scale, done=start, total=len(requests))
-        _require_reached(chunk, part, search)
-        parts.append(part)
+    parts: dict[int, Found] = {}
+    for chunk in _chunks(view, requests, contexts=len(prefixes) + 2):
+        chosen = [requests[number] for number in chunk]
+        scale = None if reference is None else reference[chunk]
+        rows = _Rows(view, chosen, prefixes, layer)
+        part = yield from _search(rows, search, scale, done=len(parts), total=len(requests))
+        _require_reached(chosen, part, search)
+        parts |= {number: part.row(at) for at, number in enumerate(chunk)}
+    found = [parts[number] for number in range(len(requests))]
     return Found(
-        torch.cat([part.delta for part in parts]),
-        [p for part in parts for p in part.probability],
-        [s for part in parts for s in part.steps],
+        torch.cat([one.delta for one in found]),
+        [p for one in found for p in one.probability],
+        [s for one in found for s in one.steps],
     )
+
+
+def _chunks(
+    view: "ModelView", requests: Sequence["EditRequest"], *, contexts: int
+) -> Iterator[list[int]]:
+    """Numbers of requests to search together: of like length, within a bound on positions."""
+    widths: list[int] = []
+    for request in requests:
+        placed = place(view.tokenizer, request, "")
+        text = continued(view.tokenizer, placed.text, request.target_new)
+        widths.append(len(text.ids) - placed.subject)
+    chunk: list[int] = []
+    for number in sorted(range(len(requests)), key=lambda n: widths[n]):
+        if chunk and (len(chunk) + 1) * contexts * widths[number] > _POSITIONS:
+            yield chunk
+            chunk = []
+        chunk.append(number)
+    yield chunk
 
 
 class _Rows:

@@ -58,10 +58,17 @@ class Paused:
     def rows(self, index: Tensor) -> "Paused":
         """The same pass for some rows of the batch."""
         batch = self.hidden.shape[0]
+        cut: dict[int, object] = {}  # blocks share their masks, angles and cache: cut each once
+
+        def rows_of(value: object) -> object:
+            if id(value) not in cut:
+                cut[id(value)] = _rows(value, index, batch)
+            return cut[id(value)]
+
         calls = tuple(
             (
-                tuple(_rows(value, index, batch) for value in args),
-                {name: _rows(value, index, batch) for name, value in named.items()},
+                tuple(rows_of(value) for value in args),
+                {name: rows_of(value) for name, value in named.items()},
             )
             for args, named in self.calls
         )
