@@ -5,6 +5,7 @@ EditingError
     SubjectSlotMissing
     EmptyField
     TargetTooLong
+    TextTooLong
     NonFiniteValue
     SubjectNotFound
     TooManyRequests
@@ -79,6 +80,20 @@ class TargetTooLong(BadRequest):
             length=length,
             limit=limit,
             unit=unit,
+        )
+
+
+class TextTooLong(BadRequest):
+    """A text with more tokens than the model has positions."""
+
+    code = "text-too-long"
+
+    def __init__(self, *, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"The text and what should follow it take {tokens} tokens; this model has room for "
+            f"{limit}. Shorten the text or ask for fewer tokens.",
+            tokens=tokens,
+            limit=limit,
         )
 
 

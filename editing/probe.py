@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from .model.generate import Decoder, greedy
+from .model.generate import greedy
 from .model.scoring import score
-from .model.tokens import encode
 from .run import finish
 
 if TYPE_CHECKING:
@@ -26,10 +23,8 @@ def probe(
 
     logprob is in nats, summed over the target's `n_tokens` tokens. Raises BadRequest.
     """
-    completions = greedy(view, prompts, max_tokens)
-    with torch.no_grad():
-        first = Decoder(view, [encode(view.tokenizer, p) for p in prompts]).logits().softmax(-1)
-    best = first.topk(min(top_k, first.shape[-1]), dim=-1)
+    completions, first = greedy(view, prompts, max_tokens)
+    best = first.softmax(-1).topk(min(top_k, first.shape[-1]), dim=-1)
     scores = finish(score(view, [(p, t) for p in prompts for t in targets]))
     answers: list[dict[str, object]] = []
     for number, prompt in enumerate(prompts):

@@ -47,7 +47,7 @@ class FactScores:
 def rivals(view: "ModelView", requests: Sequence["EditRequest"]) -> list[str]:
     """target_true of each request, or what the model answers now where it is not given."""
     asked = [r.question for r in requests if r.target_true is None]
-    answers = iter(greedy(view, asked, _RIVAL_TOKENS) if asked else [])
+    answers = iter(greedy(view, asked, _RIVAL_TOKENS)[0] if asked else [])
     found = [r.target_true if r.target_true is not None else next(answers) for r in requests]
     # A model that answers with nothing leaves no rival; a full stop stands in for one.
     return [text if text.strip() else "." for text in found]

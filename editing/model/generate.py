@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 class Decoder:
     """A batch of rows being continued token by token, with their keys and values kept."""
 
-    def __init__(self, view: "ModelView", rows: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, view: "ModelView", rows: Sequence[Sequence[int]], max_tokens: int = 0
+    ) -> None:
+        view.require_fits(max(len(row) for row in rows) + max_tokens)
         self.view = view
         self.cache = DynamicCache()
         self.ids, self.mask = left_padded(view, rows)
@@ -42,16 +45,20 @@ class Decoder:
         self.positions = self.positions[:, -1:] + 1
 
 
-def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> list[str]:
-    """The continuation of each prompt under greedy decoding, up to an end token."""
-    if not max_tokens:
-        return ["" for _ in prompts]
-    decoder = Decoder(view, [encode(view.tokenizer, prompt) for prompt in prompts])
+def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[list[str], Tensor]:
+    """Continue each prompt greedily, up to an end token.
+
+    Returns the continuations and the logits [B, vocabulary] of each first token. Raises TextTooLong.
+    """
+    decoder = Decoder(view, [encode(view.tokenizer, prompt) for prompt in prompts], max_tokens)
     ends = _end_tokens(view)
     rows: list[list[int]] = [[] for _ in prompts]
     open_rows = set(range(len(rows)))
-    for _ in range(max_tokens):
-        tokens = decoder.logits().argmax(-1)
+    first = logits = decoder.logits()
+    for count in range(max_tokens):
+        if count:
+            logits = decoder.logits()
+        tokens = logits.argmax(-1)
         for number, token in enumerate(tokens.tolist()):
             if token in ends:
                 open_rows.discard(number)
@@ -60,7 +67,7 @@ def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> list[s
         if not open_rows:
             break
         decoder.append(tokens)
-    return [_decoded(view, row) for row in rows]
+    return [_decoded(view, row) for row in rows], first
 
 
 def sampled(
@@ -71,7 +78,7 @@ def sampled(
     Random numbers come from the CPU, so that a seed gives the same text on every device.
     """
     chance = torch.Generator().manual_seed(seed)
-    decoder = Decoder(view, [encode(view.tokenizer, start) for start in starts])
+    decoder = Decoder(view, [encode(view.tokenizer, start) for start in starts], tokens)
     rows: list[Tensor] = []
     for count in range(tokens):
         rows.append(draw(decoder.logits(), top_k, chance))

@@ -205,6 +205,7 @@ def _padded(
     view: "ModelView", rows: Sequence[Sequence[int]], *, left: bool
 ) -> tuple[Tensor, Tensor]:
     width = max(len(row) for row in rows)
+    view.require_fits(width)
     ids = torch.zeros(len(rows), width, dtype=torch.long)  # any id will do: it is masked
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for number, row in enumerate(rows):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from editing.delta import LowRank
+from editing.errors import TextTooLong
 from editing.stats.store import StatsStore
 from editing.tuned import ModelFacts
 
@@ -81,6 +82,12 @@ class ModelView:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
+
+    def require_fits(self, tokens: int) -> None:
+        """Raise TextTooLong where the model has no position for so many tokens."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(limit, int) and tokens > limit:
+            raise TextTooLong(tokens=tokens, limit=limit)
 
     # ---- weights ---------------------------------------------------------------------------------
 
