@@ -48,7 +48,8 @@ class Decoder:
 def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[list[str], Tensor]:
     """Continue each prompt greedily, up to an end token.
 
-    Returns the continuations and the logits [B, vocabulary] of each first token. Raises TextTooLong.
+    Returns the continuations, and the logits [B, vocabulary] of their first tokens. Raises
+    TextTooLong.
     """
     decoder = Decoder(view, [encode(view.tokenizer, prompt) for prompt in prompts], max_tokens)
     ends = _end_tokens(view)

@@ -1,0 +1,25 @@
+"""Run every benchmark, one after another: python -m benchmarks [--data DIR]."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+BENCHES = ("keys", "walk")
+
+
+def main() -> None:
+    """Run them as programs of their own, so that none inherits the other's memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=os.environ.get("ERRATA_DATA"))
+    args = parser.parse_args()
+    if not args.data:
+        parser.error("name the folder of benchmark data with --data or ERRATA_DATA")
+    for name in BENCHES:
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--data", args.data]
+        print(f"\n$ python -m benchmarks.{name}", flush=True)
+        subprocess.run(command, check=True)  # noqa: S603 - our own modules
+
+
+if __name__ == "__main__":
+    main()
