@@ -119,18 +119,22 @@ class Client:
         """
         return self._applied(self.submit(**order), wait, on_progress)
 
+    def submit_restore(
+        self, snapshot: str, *, if_match: str | None = None, idempotency_key: str | None = None
+    ) -> Json:
+        """Order that the content of an older snapshot becomes the head, and return at once."""
+        return self._order(f"/snapshots/{snapshot}/restore", None, if_match, idempotency_key)
+
     def restore(
         self,
         snapshot: str,
         *,
         wait: float = 600.0,
-        if_match: str | None = None,
-        idempotency_key: str | None = None,
         on_progress: Callable[[Json], None] | None = None,
+        **order: Any,  # noqa: ANN401 - passed on to submit_restore
     ) -> Json:
-        """Make the content of an older snapshot the head, wait for it, and give the order."""
-        order = self._order(f"/snapshots/{snapshot}/restore", None, if_match, idempotency_key)
-        return self._applied(order, wait, on_progress)
+        """Order a restore (see `submit_restore`), wait until it is applied, and give the order."""
+        return self._applied(self.submit_restore(snapshot, **order), wait, on_progress)
 
     def order(self, edit_id: str) -> Json:
         """Look at one order."""

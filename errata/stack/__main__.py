@@ -2,6 +2,7 @@
 
 import sys
 
+from errata.stack.bond import bind_to
 from errata.stack.errors import ExtraMissing, StackError
 from errata.stack.options import parse
 
@@ -14,6 +15,8 @@ def main() -> int:
             from errata.stack.supervisor import Supervisor  # noqa: PLC0415 - may lack packages
         except ModuleNotFoundError as error:
             raise ExtraMissing(error.name or str(error)) from error
+        if options.parent is not None:
+            bind_to(options.parent)
         Supervisor(options).run()
     except StackError as error:
         sys.stderr.write(f"errata up: {error}\n")

@@ -24,6 +24,7 @@ class Options:
     dtype: str | None
     log_json: bool
     ready_file: Path | None
+    parent: int | None = None
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -37,6 +38,8 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--log-json", action="store_true")
     parser.add_argument("--ready-file", type=Path)
+    # For programs that start a stack of their own: it stops when this process does.
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     return Options(
         models=tuple(dict.fromkeys(given.models or (DEFAULT_MODEL,))),
@@ -47,6 +50,7 @@ def parse(argv: Sequence[str]) -> Options:
         dtype=given.dtype,
         log_json=given.log_json,
         ready_file=given.ready_file,
+        parent=given.parent,
     )
 
 

@@ -1,0 +1,55 @@
+"""The `errata` command: its parts, put together."""
+
+from typing import Annotated
+
+import typer
+
+from errata.cli import look, orders
+from errata.cli.demo import demo
+from errata.cli.up import up
+
+app = typer.Typer(
+    name="errata",
+    help="Correct facts inside a language model, measure what moved, and take it back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    up,
+    orders.edit,
+    look.probe,
+    look.snapshots,
+    orders.restore,
+    look.models,
+    look.edits,
+    look.editors,
+    demo,
+):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - slow, and seldom asked
+
+        print(version("errata"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Correct facts inside a language model, measure what moved, and take it back."""
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
