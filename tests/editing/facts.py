@@ -1,0 +1,90 @@
+"""Facts that the tiny models know, and short ways to run the core on them."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from editing.delta import Outcome
+from editing.history import History
+from editing.model.tokens import encode
+from editing.model.view import ModelView
+from editing.request import EditRequest, Neighbor
+from editing.run import finish
+from editing.walk import Plan, edit, prepare
+
+SPORT = EditRequest(
+    subject="LeBron James",
+    prompt="{} plays the sport of",
+    target_new="tennis",
+    target_true="basketball",
+    paraphrases=("Therefore we know. LeBron James plays the sport of",),
+    neighborhood=(Neighbor(prompt="Kobe Bryant plays the sport of", target="basketball"),),
+)
+CAPITAL = EditRequest(
+    subject="Italy", prompt="The capital of {} is", target_new="Madrid", target_true="Rome"
+)
+OTHER_SPORT = EditRequest(
+    subject="Kobe Bryant",
+    prompt="{} plays the sport of",
+    target_new="football",
+    target_true="basketball",
+)
+UNREACHABLE = EditRequest(
+    subject="Spain", prompt="The capital of {} is", target_new="wqx jjz 東 qqq wqx jjz"
+)
+
+Overrides = Mapping[str, object]
+
+
+def overrides_for(editor: str) -> Overrides:
+    """A band with a gap for the methods of bands, so that the walk upward is seen."""
+    return {"layers": [1, 3]} if editor.startswith("memit") else {}
+
+
+def planned(view: ModelView, editor: str, overrides: Overrides | None = None) -> Plan:
+    """A plan whose statistics are at hand."""
+    chosen = overrides_for(editor) if overrides is None else overrides
+    plan = Plan.of(view, editor, chosen)
+    finish(prepare(view, plan))
+    return plan
+
+
+def run(
+    view: ModelView,
+    editor: str,
+    requests: Sequence[EditRequest],
+    overrides: Overrides | None = None,
+    history: History | None = None,
+) -> Outcome:
+    """An edit from statistics to outcome."""
+    return finish(edit(view, planned(view, editor, overrides), requests, history))
+
+
+@torch.no_grad()
+def logits_of(view: ModelView, text: str) -> Tensor:
+    """Logits [S, vocabulary] of a text as the model serves now, by the model's own forward."""
+    ids = torch.tensor([encode(view.tokenizer, text)])
+    return view.model(input_ids=ids).logits[0]
+
+
+def hooked(view: ModelView) -> list[str]:
+    """Modules on which some hook was left."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [
+        name
+        for name, module in view.model.named_modules()
+        if any(getattr(module, kind) for kind in kinds)
+    ]
+
+
+def changed(view: ModelView, before: Mapping[str, Tensor]) -> set[str]:
+    """Parameters whose bits differ from a copy."""
+    return {
+        name for name, p in view.model.named_parameters() if not torch.equal(p.data, before[name])
+    }
+
+
+def copied(view: ModelView) -> dict[str, Tensor]:
+    """The bits of all parameters."""
+    return {name: p.data.clone() for name, p in view.model.named_parameters()}
