@@ -1,0 +1,1 @@
+"""The service: journal, queue, use cases and the HTTP entrance. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Wake-ups, probes and progress over Redis. Losing all of it costs latency, never an edit."""

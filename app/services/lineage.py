@@ -1,0 +1,130 @@
+"""What a snapshot consists of: a fold over the snapshots that it extends.
+
+A snapshot stores only what it adds. Its manifest is the manifest of the one it extends, then its
+own entries; a restore extends the snapshot it brings back and adds nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
+from app.errors import SnapshotNotFound
+from app.store.db import Tx
+from app.store.tables import Edit, Snapshot
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One delta: the edit that made it, and the blob that holds it."""
+
+    edit: str
+    blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights as they stood after the first `covers` entries of a manifest."""
+
+    snapshot: str
+    blob: str
+    covers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The ordered content of a snapshot, and the nearest checkpoint on the way to it."""
+
+    snapshot: str
+    entries: tuple[Entry, ...]
+    checkpoint: Checkpoint | None
+
+    @property
+    def after_checkpoint(self) -> tuple[Entry, ...]:
+        """The entries still to be laid over the checkpoint, or over the base."""
+        return self.entries[self.checkpoint.covers if self.checkpoint else 0 :]
+
+
+def manifest(tx: Tx, snapshot_id: str) -> Manifest:
+    """Fold the manifest of one snapshot."""
+    chain = _ancestors(tx, [snapshot_id])
+    if snapshot_id not in chain:
+        raise SnapshotNotFound(snapshot_id)
+    parts = _chain(chain, snapshot_id)
+    entries = tuple(
+        Entry(edit=entry["edit"], blob=entry["blob"]) for part in parts for entry in part.entries
+    )
+    checkpoint = next(
+        (
+            Checkpoint(snapshot=part.id, blob=part.checkpoint, covers=part.depth)
+            for part in reversed(parts)
+            if part.checkpoint
+        ),
+        None,
+    )
+    return Manifest(snapshot=snapshot_id, entries=entries, checkpoint=checkpoint)
+
+
+def edits_of(tx: Tx, snapshots: Iterable[str]) -> dict[str, list[str]]:
+    """Return, for each snapshot, the ids of the edits it consists of, in order."""
+    wanted = list(snapshots)
+    chain = _ancestors(tx, wanted)
+    return {
+        one: [entry["edit"] for part in _chain(chain, one) for entry in part.entries]
+        for one in wanted
+    }
+
+
+def live_edits(tx: Tx, model_id: str, limit: int) -> list[tuple[str, list[Json]]]:
+    """Return the latest edits of the head's manifest, newest first, with what they asked for."""
+    rows = tx.session.execute(
+        select(Edit.id, Edit.payload["requests"])
+        .where(Edit.model_id == model_id, Edit.live)
+        .order_by(Edit.ord.desc())
+        .limit(limit)
+    )
+    return [(edit, requests) for edit, requests in rows.tuples()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    id: str
+    extends: str | None
+    entries: list[Json]
+    depth: int
+    checkpoint: str | None
+
+
+def _ancestors(tx: Tx, snapshots: list[str]) -> dict[str, _Part]:
+    """Read the given snapshots and everything they extend, each once."""
+    walked = select(Snapshot.id, Snapshot.extends_id).where(Snapshot.id.in_(snapshots))
+    lineage = walked.cte("lineage", recursive=True)
+    older = aliased(Snapshot)
+    lineage = lineage.union(
+        select(older.id, older.extends_id).join(lineage, older.id == lineage.c.extends_id)
+    )
+    rows = tx.session.execute(
+        select(
+            Snapshot.id,
+            Snapshot.extends_id,
+            Snapshot.entries,
+            Snapshot.depth,
+            Snapshot.checkpoint,
+        ).join(lineage, Snapshot.id == lineage.c.id)
+    )
+    return {row[0]: _Part(*row) for row in rows.tuples()}
+
+
+def _chain(parts: dict[str, _Part], snapshot: str) -> list[_Part]:
+    """Order the parts of one manifest, oldest first."""
+    found: list[_Part] = []
+    at: str | None = snapshot
+    while at is not None:
+        part = parts[at]
+        found.append(part)
+        at = part.extends
+    return found[::-1]

@@ -1,0 +1,210 @@
+"""The end of an order: one transaction that makes the snapshot, moves the head and says so.
+
+Each function checks first that the caller still holds the lease, under a lock on the lease row,
+so that a thief cannot take it before the caller's transaction is over. Locks are taken in one
+order everywhere: lease, model, edit.
+"""
+
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from app.errors import BlobMissing, HeadMoved, Json, ModelNotFound
+from app.queue import outbox, streams
+from app.queue.messages import Settled
+from app.services.lineage import manifest
+from app.store import journal
+from app.store.db import Tx
+from app.store.ids import new_id
+from app.store.tables import Blob, Edit, Lease, Model, Snapshot
+
+
+class Fenced(Exception):
+    """Another worker holds the lease: what this one has computed is void."""
+
+
+class NotRunning(Exception):
+    """The order is not running any more: settled already, cancelled, or its model removed."""
+
+
+def fence(tx: Tx, model_id: str, epoch: int) -> None:
+    """Go on only while the lease has my epoch; it cannot change until this transaction ends."""
+    mine = select(Lease.model_id).where(Lease.model_id == model_id, Lease.epoch == epoch)
+    if tx.session.scalar(mine.with_for_update()) is None:
+        raise Fenced(model_id, epoch)
+
+
+def locked_model(tx: Tx, model_id: str) -> Model:
+    """Return the model, locked against whoever else would move its head or its queue."""
+    model = tx.session.get(Model, model_id, with_for_update={"key_share": True})
+    if model is None:
+        raise ModelNotFound(model_id)
+    return model
+
+
+def settle_edit(
+    tx: Tx,
+    edit_id: str,
+    *,
+    epoch: int,
+    blob: str,
+    fingerprint: str,
+    report: Json,
+    timings: Json,
+    checkpoint: str | None = None,
+) -> str:
+    """Make the edit's delta part of the head. Returns the new snapshot's id."""
+    model, edit = _mine(tx, edit_id, epoch)
+    for sha256 in filter(None, (blob, checkpoint)):
+        # Locked, so that a clean-up by age cannot take a blob that is coming into use.
+        held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(key_share=True)
+        if tx.session.scalar(held) is None:
+            raise BlobMissing(sha256)
+    snapshot = Snapshot(
+        kind=edit.kind,
+        extends_id=edit.parent_id,
+        entries=[{"edit": edit.id, "blob": blob}],
+        depth=_depth(tx, edit.parent_id) + 1,
+        fingerprint=fingerprint,
+        report=report,
+        checkpoint=checkpoint,
+    )
+    _promote(tx, model, edit, snapshot, epoch)
+    edit.live = True
+    _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
+    return snapshot.id
+
+
+def settle_restore(
+    tx: Tx,
+    edit_id: str,
+    *,
+    epoch: int,
+    source: str,
+    fingerprint: str,
+    report: Json | None,
+    timings: Json,
+) -> str:
+    """Make an older snapshot's content the head again. Returns the new snapshot's id."""
+    model, edit = _mine(tx, edit_id, epoch)
+    content = [entry.edit for entry in manifest(tx, source).entries]
+    snapshot = Snapshot(
+        kind="restore",
+        source_id=source,
+        extends_id=source,
+        entries=[],
+        depth=len(content),
+        fingerprint=fingerprint,
+        report=report,
+    )
+    _promote(tx, model, edit, snapshot, epoch)
+    ours = update(Edit).where(Edit.model_id == model.id)
+    tx.session.execute(ours.where(Edit.live, Edit.id.not_in(content)).values(live=False))
+    tx.session.execute(ours.where(~Edit.live, Edit.id.in_(content)).values(live=True))
+    _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
+    return snapshot.id
+
+
+def settle_noop(tx: Tx, edit_id: str, *, epoch: int, report: Json | None, timings: Json) -> None:
+    """The model answered so already: nothing was written, the head stays."""
+    _, edit = _mine(tx, edit_id, epoch)
+    edit.noop = True
+    _end(tx, edit, "applied", snapshot=edit.parent_id, report=report, timings=timings)
+
+
+def settle_failed(
+    tx: Tx, edit_id: str, *, epoch: int, error: Json, timings: Json | None = None
+) -> None:
+    """The method could not do it: the order ends with its reason, the head stays."""
+    _, edit = _mine(tx, edit_id, epoch)
+    fail(tx, edit, error, timings=timings)
+
+
+def fail(tx: Tx, edit: Edit, error: Json, *, timings: Json | None = None) -> None:
+    """End an order as failed. The caller has locked it."""
+    _end(tx, edit, "failed", error=error, timings=timings)
+
+
+def cancel(tx: Tx, edit: Edit) -> None:
+    """End an order as cancelled. The caller has locked it."""
+    _end(tx, edit, "cancelled")
+
+
+def _mine(tx: Tx, edit_id: str, epoch: int) -> tuple[Model, Edit]:
+    """Lock lease, model and order, and make sure that all three are as the worker left them."""
+    model_id = tx.session.scalar(select(Edit.model_id).where(Edit.id == edit_id))
+    if model_id is None:
+        raise NotRunning(edit_id)
+    fence(tx, model_id, epoch)
+    model = locked_model(tx, model_id)
+    running = select(Edit).where(
+        Edit.id == edit_id,
+        Edit.status == "running",
+        Edit.epoch == epoch,
+        ~Edit.cancel_requested,
+    )
+    edit = tx.session.scalar(running.with_for_update(key_share=True))
+    if edit is None:
+        raise NotRunning(edit_id)
+    return model, edit
+
+
+def _depth(tx: Tx, snapshot_id: str | None) -> int:
+    return tx.session.scalars(select(Snapshot.depth).where(Snapshot.id == snapshot_id)).one()
+
+
+def _promote(tx: Tx, model: Model, edit: Edit, snapshot: Snapshot, epoch: int) -> None:
+    """Insert the snapshot and move the head to it, if the head is still the order's parent."""
+    if model.head_seq is None or model.head_id != edit.parent_id:
+        raise HeadMoved(expected=str(edit.parent_id), head=model.head_id)
+    snapshot.id = new_id("snp")
+    snapshot.model_id = model.id
+    snapshot.seq = model.head_seq + 1
+    snapshot.parent_id = edit.parent_id
+    snapshot.edit_id = edit.id
+    snapshot.epoch = epoch
+    tx.session.add(snapshot)
+    tx.session.flush()
+    moved = tx.session.scalar(
+        update(Model)
+        .where(Model.id == model.id, Model.head_id == edit.parent_id)
+        .values(head_id=snapshot.id, head_seq=snapshot.seq)
+        .returning(Model.id)
+    )
+    if moved is None:
+        raise HeadMoved(expected=str(edit.parent_id), head=model.head_id)
+    journal.append(
+        tx,
+        "snapshot.created",
+        model=model.id,
+        edit=edit.id,
+        snapshot=snapshot.id,
+        seq=snapshot.seq,
+        kind=snapshot.kind,
+    )
+
+
+def _end(tx: Tx, edit: Edit, status: str, *, snapshot: str | None = None, **written: Any) -> None:  # noqa: ANN401
+    edit.status = status
+    edit.snapshot_id = snapshot
+    edit.progress = None
+    edit.settled_at = tx.session.scalars(select(func.clock_timestamp())).one()
+    for column, value in written.items():
+        setattr(edit, column, value)
+    tx.session.flush()
+    error: Json = written.get("error") or {}
+    journal.append(
+        tx,
+        "edit.failed" if status == "failed" else "edit.settled",
+        model=edit.model_id,
+        edit=edit.id,
+        status=status,
+        snapshot=snapshot,
+        ord=edit.ord,
+        **({"code": error.get("code")} if error else {"noop": edit.noop}),
+    )
+    outbox.add(
+        tx,
+        streams.settled(edit.model_id),
+        Settled(edit=edit.id, status=status, snapshot=snapshot),
+    )

@@ -1,0 +1,222 @@
+"""What a worker does to the journal: take a model, claim its next order, tell how it goes.
+
+The worker calls these in short transactions of its own; none is open while the model computes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from app.errors import FingerprintMismatch, HeadMoved, Json, ModelNotFound, Poisoned
+from app.services.lineage import Checkpoint, Entry, Manifest, live_edits, manifest
+from app.services.settle import (
+    Fenced,
+    NotRunning,
+    cancel,
+    fail,
+    fence,
+    locked_model,
+    settle_edit,
+    settle_failed,
+    settle_noop,
+    settle_restore,
+)
+from app.store import journal
+from app.store.db import Tx
+from app.store.ids import new_id
+from app.store.tables import Edit, Model, Snapshot
+
+__all__ = [
+    "Checkpoint",
+    "Claimed",
+    "Entry",
+    "Fenced",
+    "Manifest",
+    "NotRunning",
+    "as_error",
+    "claim",
+    "fence",
+    "live_edits",
+    "manifest",
+    "model_failed",
+    "model_loading",
+    "model_ready",
+    "progress",
+    "settle_edit",
+    "settle_failed",
+    "settle_noop",
+    "settle_restore",
+    "unclaim",
+]
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An order in the hands of a worker, with the parent it builds on."""
+
+    id: str
+    model: str
+    ord: int
+    kind: str
+    editor: str | None
+    requests: list[Json]
+    hparams: Json
+    parent: str
+    parent_seq: int
+    source: str | None  # the snapshot that a restore brings back
+    attempts: int
+
+
+def as_error(error: Exception) -> Json:
+    """Return an error as it is kept in an order: its code, what to do next, its fields."""
+    code: str = getattr(error, "code", "internal-error")
+    fields: Json = getattr(error, "fields", {})
+    return {"code": code, "detail": str(error), **fields}
+
+
+def model_loading(tx: Tx, model_id: str) -> Model:
+    """Say that a worker is loading the model. Raises ModelNotFound when it was removed."""
+    model = _present(tx, model_id)
+    model.status = "loading"
+    model.error = None
+    return model
+
+
+def model_ready(tx: Tx, model_id: str, *, epoch: int, fingerprint: str, info: Json) -> str:
+    """Say that the model is loaded, and return its head.
+
+    `fingerprint` is that of the untouched weights. The first worker to load the model writes the
+    base snapshot; a later one must find the same weights, or the lineage would mean nothing.
+    """
+    fence(tx, model_id, epoch)
+    model = _present(tx, model_id)
+    if model.head_id is None:
+        model.base_fingerprint = fingerprint
+        base = Snapshot(
+            id=new_id("snp"),
+            model_id=model_id,
+            seq=0,
+            kind="base",
+            entries=[],
+            depth=0,
+            epoch=epoch,
+            fingerprint=fingerprint,
+        )
+        tx.session.add(base)
+        tx.session.flush()
+        model.head_id, model.head_seq = base.id, base.seq
+        journal.append(
+            tx, "snapshot.created", model=model_id, snapshot=base.id, seq=base.seq, kind=base.kind
+        )
+    elif model.base_fingerprint != fingerprint:
+        raise FingerprintMismatch(
+            model=model_id, expected=str(model.base_fingerprint), found=fingerprint
+        )
+    model.status, model.error, model.info = "ready", None, info
+    journal.append(tx, "model.ready", model=model_id, snapshot=model.head_id, epoch=epoch)
+    return model.head_id
+
+
+def model_failed(tx: Tx, model_id: str, *, error: Json) -> None:
+    """Say that the model could not be loaded, and why."""
+    model = _present(tx, model_id)
+    model.status, model.error = "failed", error
+    journal.append(tx, "model.failed", model=model_id, code=error.get("code"))
+
+
+def claim(tx: Tx, model_id: str, *, epoch: int) -> Claimed | None:
+    """Take the order that is next, or return None when nothing waits.
+
+    Orders that cannot run any more end here, and the next one is looked at: one whose worker has
+    died three times, and one that was meant for another head.
+    """
+    fence(tx, model_id, epoch)
+    model = _present(tx, model_id)
+    if model.head_id is None or model.head_seq is None:
+        return None  # nobody has called model_ready yet
+    while (edit := _next(tx, model_id)) is not None:
+        if edit.cancel_requested:
+            cancel(tx, edit)
+        elif edit.attempts >= MAX_ATTEMPTS:
+            fail(tx, edit, as_error(Poisoned(attempts=edit.attempts)))
+        elif edit.if_match is not None and edit.if_match != model.head_id:
+            fail(tx, edit, as_error(HeadMoved(expected=edit.if_match, head=model.head_id)))
+        else:
+            return _take(tx, edit, model.head_id, model.head_seq, epoch)
+    return None
+
+
+def unclaim(tx: Tx, edit_id: str, *, epoch: int) -> None:
+    """Put a claimed order back, unharmed: only crashes count as attempts."""
+    tx.session.execute(
+        update(Edit)
+        .where(Edit.id == edit_id, Edit.status == "running", Edit.epoch == epoch)
+        .values(
+            status="queued",
+            attempts=func.greatest(Edit.attempts - 1, 0),
+            progress=None,
+            parent_id=None,
+            started_at=None,
+        )
+    )
+
+
+def progress(tx: Tx, edit_id: str, *, epoch: int, progress: Json) -> None:
+    """Note how far a running order has come. A fenced worker's note is dropped."""
+    tx.session.execute(
+        update(Edit)
+        .where(Edit.id == edit_id, Edit.status == "running", Edit.epoch == epoch)
+        .values(progress=progress)
+    )
+
+
+def _present(tx: Tx, model_id: str) -> Model:
+    model = locked_model(tx, model_id)
+    if model.removed_at is not None:
+        raise ModelNotFound(model_id)
+    return model
+
+
+def _next(tx: Tx, model_id: str) -> Edit | None:
+    return tx.session.scalar(
+        select(Edit)
+        .where(Edit.model_id == model_id, Edit.status.in_(("queued", "running")))
+        .order_by(Edit.ord)
+        .limit(1)
+        .with_for_update(key_share=True)
+    )
+
+
+def _take(tx: Tx, edit: Edit, parent: str, parent_seq: int, epoch: int) -> Claimed:
+    edit.status = "running"
+    edit.epoch = epoch
+    edit.parent_id = parent
+    edit.attempts += 1
+    edit.progress = None
+    edit.started_at = tx.session.scalars(select(func.clock_timestamp())).one()
+    journal.append(
+        tx,
+        "edit.claimed",
+        model=edit.model_id,
+        edit=edit.id,
+        parent=parent,
+        epoch=epoch,
+        attempt=edit.attempts,
+    )
+    payload: dict[str, Any] = edit.payload
+    return Claimed(
+        id=edit.id,
+        model=edit.model_id,
+        ord=edit.ord,
+        kind=edit.kind,
+        editor=edit.editor,
+        requests=payload.get("requests", []),
+        hparams=payload.get("hparams", {}),
+        parent=parent,
+        parent_seq=parent_seq,
+        source=payload.get("snapshot"),
+        attempts=edit.attempts,
+    )

@@ -1,0 +1,67 @@
+"""Everything an operator can set, read from the environment here and nowhere else.
+
+Each field is an environment variable with the prefix ERRATA_: `database_url` is ERRATA_DATABASE_URL.
+The API and the workers read the same settings, so that both halves agree on where things lie.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of one process, frozen at its start."""
+
+    model_config = SettingsConfigDict(env_prefix="ERRATA_", frozen=True, extra="ignore")
+
+    # Where the truth and the wake-ups live.
+    database_url: str = "postgresql+psycopg://errata@localhost/errata"
+    redis_url: str = "redis://localhost:6379/0"
+    data_dir: Path = Path(".errata")
+    blob_url: str = ""  # file://, s3:// or gs://; empty means data_dir/blobs
+    small_blob_bytes: int = Field(default=1 << 20, ge=0)  # larger ones leave Postgres
+
+    # The HTTP entrance.
+    host: str = "127.0.0.1"
+    port: int = Field(default=8642, ge=0, le=65535)
+    max_requests: int = Field(default=1000, ge=1)  # facts in one order
+    max_body_bytes: int = Field(default=16 << 20, ge=1)
+    max_wait_s: float = Field(default=300, gt=0)  # the longest `Prefer: wait`
+    probe_deadline_s: float = Field(default=60, gt=0)
+    # Folders from which local models may be registered. Without one, no caller names a path.
+    model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+
+    # The hands.
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    threads: int | None = Field(default=None, ge=1)
+    lease_ttl_s: float = Field(default=10, gt=0)
+    poll_s: float = Field(default=2, gt=0)
+    step_budget_s: float = Field(default=120, gt=0)  # a step longer than this has hung
+    load_budget_s: float = Field(default=1800, gt=0)
+    checkpoint_every: int = Field(default=16, ge=1)  # deltas between two checkpoints
+    failpoint: str = ""  # tests only: die at the named point
+
+    # What is said.
+    log_json: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("model_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:  # noqa: ANN401  (whatever the environment holds)
+        if isinstance(value, str):
+            return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @property
+    def blobs(self) -> str:
+        """Where large blobs go: the URL given, or a folder of the data directory."""
+        return self.blob_url or (self.data_dir.absolute() / "blobs").as_uri()
+
+    @property
+    def cache(self) -> Path:
+        """Where workers keep what can be computed again: converted weights, statistics."""
+        return self.data_dir.absolute() / "cache"

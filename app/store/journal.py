@@ -1,0 +1,31 @@
+"""The journal: what happened, written in the transaction that made it happen.
+
+The log tells the same events under the same names, once the transaction is committed.
+"""
+
+from typing import Any
+
+from app.store.db import Tx
+from app.store.tables import JournalRow
+
+EVENTS = frozenset(
+    {
+        "model.registered",
+        "model.ready",
+        "model.failed",
+        "model.removed",
+        "edit.submitted",
+        "edit.claimed",
+        "edit.settled",
+        "edit.failed",
+        "snapshot.created",
+    }
+)
+
+
+def append(tx: Tx, event: str, *, model: str, edit: str | None = None, **data: Any) -> None:  # noqa: ANN401
+    """Write one line. Ids, not objects."""
+    if event not in EVENTS:
+        raise ValueError(event)
+    tx.session.add(JournalRow(model_id=model, edit_id=edit, event=event, data=data))
+    tx.events.append((event, {"model": model, **({"edit": edit} if edit else {}), **data}))
