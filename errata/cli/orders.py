@@ -36,7 +36,9 @@ def edit(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="JSON: a list of requests, one batch."),
     ] = None,
-    editor: Annotated[str, typer.Option("--editor", "-e", help="See `errata editors`.")] = "memit",
+    editor: Annotated[
+        str, typer.Option("--editor", "-e", help="See `errata editors`.")
+    ] = "memit-history",
     hparam: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=JSON", help="Override a knob of the editor. Repeatable."),

@@ -74,7 +74,8 @@ def test_a_host_that_is_not_ours_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "name"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("localhost", None)]
+    ("host", "name"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("localhost", None)],  # noqa: S104
 )
 def test_this_machine_reaches_the_door(host: str, name: str | None) -> None:
     with open_door(host, 0) as door:

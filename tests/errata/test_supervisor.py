@@ -1,0 +1,247 @@
+"""The supervisor with everything it keeps, serving a tiny model: deaths, ends and beginnings."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from errata.cli.main import app
+from errata.client import Client
+from errata.errors import ErrataError
+from tests.conftest import wait_until
+from tests.errata.running import Stack, assert_gone
+from tests.tiny import save_tiny
+
+pytestmark = pytest.mark.slow
+
+MODEL = "tiny"
+FACT = {"subject": "LeBron James", "prompt": "{} plays the sport of", "target_new": "football"}
+QUESTION = "LeBron James plays the sport of"
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / MODEL
+    folder.mkdir()
+    return save_tiny(folder, "llama")
+
+
+@pytest.fixture(scope="module")
+def new_stack(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path
+) -> Iterator[Callable[..., Stack]]:
+    """A maker of stacks that serve the tiny model."""
+    made: list[Stack] = []
+    cache = tmp_path_factory.mktemp("cache")
+
+    def make(*flags: str, model: Path = tiny_folder, **environ: str) -> Stack:
+        folder = tmp_path_factory.mktemp("stack")
+        given = {"ERRATA_CACHE_DIR": str(cache), "ERRATA_THREADS": "1", **environ}
+        stack = Stack(folder, "--model", str(model), *flags, **given)
+        made.append(stack)
+        return stack
+
+    yield make
+    for stack in made:
+        stack.end()
+
+
+@pytest.fixture(scope="module")
+def stack(new_stack: Callable[..., Stack]) -> Stack:
+    """The stack that these tests hurt; each leaves it running."""
+    stack = new_stack()
+    stack.start()
+    return stack
+
+
+def answers(stack: Stack) -> bool:
+    try:
+        with Client(stack.url, timeout=5, pauses=()) as client:
+            return bool(client.probe(MODEL, QUESTION, max_tokens=1))
+    except ErrataError:
+        return False
+
+
+def test_it_says_what_it_does_and_where_it_listens(stack: Stack) -> None:
+    for words in ("postgres", "valkey", "migrations", "api", f"listens at {stack.url}", "ready"):
+        assert words in stack.output
+    with stack.client() as client:
+        assert [(model["id"], model["status"]) for model in client.models()] == [(MODEL, "ready")]
+
+
+def test_an_edit_goes_through_it_and_back(stack: Stack) -> None:
+    with stack.client() as client:
+        base = client.model(MODEL)["head"]
+        before = client.probe(MODEL, QUESTION, max_tokens=2)
+        order = client.edit(model=MODEL, editor="memit", **FACT)
+        assert order["snapshot"]
+        assert client.model(MODEL)["head"] == order["snapshot"]
+        restored = client.restore(base)
+        after = client.probe(MODEL, QUESTION, max_tokens=2)
+        assert after[0]["completion"] == before[0]["completion"]
+        prints = [client.snapshot(each)["fingerprint"] for each in (base, restored["snapshot"])]
+        assert prints[0] == prints[1]
+
+
+def test_the_commands_work_on_it(stack: Stack) -> None:
+    for argv in (["models"], ["snapshots"], ["editors"], ["edits"], ["probe", QUESTION]):
+        for flags in ([], ["--json"]):
+            result = CliRunner().invoke(app, [*argv, *flags, "--url", stack.url])
+            assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["data"]
+
+
+def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
+    argv = [sys.executable, "-m", "errata.stack", "--port", "0", "--data-dir", str(stack.data)]
+    told = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert told.returncode == 1
+    assert told.stderr.startswith("errata up: another `errata up` (pid ")
+    assert told.stderr.count("\n") == 1
+    assert answers(stack)
+
+
+@pytest.mark.parametrize(
+    "name", ["valkey-server", "errata.stack.api", "workers.main", "bin/postgres"]
+)
+def test_what_is_killed_comes_back(stack: Stack, name: str) -> None:
+    with stack.client() as client:
+        snapshots = client.snapshots(MODEL)
+    victim = stack.child(name)
+    victim.kill()
+    wait_until(lambda: not victim.is_running(), seconds=10)
+    wait_until(lambda: stack.has_child(name) and answers(stack), stack.logs, seconds=60)
+    assert "was killed by signal 9" in stack.output
+    with stack.client() as client:
+        assert client.snapshots(MODEL) == snapshots
+
+
+def test_an_order_given_while_the_queue_is_down_is_applied(stack: Stack) -> None:
+    stack.child("valkey-server").kill()
+    with stack.client() as client:
+        order = client.edit(model=MODEL, editor="memit", wait=60, **FACT)
+        assert order["status"] == "applied"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_leaves_no_process_and_no_ready_file(
+    stack: Stack, number: signal.Signals
+) -> None:
+    family = stack.family()
+    with stack.client() as client:
+        head = client.model(MODEL)["head"]
+    assert stack.stop(number) == 0
+    assert_gone(family, seconds=1)
+    assert not stack.ready.exists()
+    assert not (stack.data / "postgres" / "postmaster.pid").exists()
+    assert "everything is stopped" in stack.output
+    stack.start()
+    with stack.client() as client:
+        assert client.model(MODEL)["head"] == head
+
+
+def test_killed_it_takes_its_children_along_and_reopens_the_same_data(stack: Stack) -> None:
+    with stack.client() as client:
+        snapshots = client.snapshots(MODEL)
+        said = client.probe(MODEL, QUESTION)
+    stack.kill()
+    stack.start()
+    with stack.client() as client:
+        assert client.snapshots(MODEL) == snapshots
+        assert client.probe(MODEL, QUESTION) == said
+
+
+def test_killed_it_may_be_started_at_once(stack: Stack) -> None:
+    """The old Postgres may still be dying when the new one is to start."""
+    assert stack._process
+    family = stack.family()
+    stack._process.kill()
+    stack._process.wait()
+    stack.ready.unlink()
+    stack.start()
+    assert_gone(family)
+    assert answers(stack)
+
+
+def test_a_model_taken_away_loses_its_worker_and_a_new_one_gets_one(
+    stack: Stack, tiny_folder: Path
+) -> None:
+    other = tiny_folder.with_name("other")
+    other.mkdir()
+    save_tiny(other, "llama", seed=1)
+    with stack.client() as client:
+        worker = stack.child("workers.main")
+        assert worker.cmdline()[-1] == MODEL
+        client.register_model(str(tiny_folder), id="second")
+        wait_until(lambda: client.model("second")["status"] == "ready", stack.logs, seconds=60)
+        client.remove_model("second")
+        wait_until(lambda: not _works_for(stack, "second"), stack.logs, seconds=30)
+    assert _works_for(stack, MODEL)
+
+
+def _works_for(stack: Stack, model: str) -> bool:
+    return any(
+        "workers.main" in process.cmdline() and process.cmdline()[-1] == model
+        for process in stack.family()
+        if process.status() != psutil.STATUS_ZOMBIE
+    )
+
+
+def test_servers_of_others_are_used_when_they_are_named(
+    new_stack: Callable[..., Stack], empty_postgres_url: str, redis_url: str
+) -> None:
+    stack = new_stack(ERRATA_DATABASE_URL=empty_postgres_url, ERRATA_REDIS_URL=redis_url)
+    stack.start()
+    try:
+        assert not stack.has_child("bin/postgres")
+        assert not stack.has_child("valkey-server")
+        assert not (stack.data / "postgres").exists()
+        assert answers(stack)
+    finally:
+        stack.stop()
+
+
+def test_a_source_that_is_none_ends_it_with_a_reason(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack("--model", "no such source")
+    process = stack.launch()
+    family: list[psutil.Process] = []
+    wait_until(lambda: bool(family.extend(stack.family())) or bool(family), seconds=10)
+    assert process.wait(60) == 1
+    assert "errata up: the model 'no such source' cannot be registered" in stack.output
+    assert_gone(family)
+
+
+def test_json_lines_for_those_who_read_them(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack("--log-json", "--model", "no such source")
+    stack.launch().wait(60)
+    lines = [json.loads(line) for line in stack.output.splitlines() if line.startswith("{")]
+    assert {"stack.starting", "child.up", "migrations.head", "stack.listening"} <= {
+        line["event"] for line in lines
+    }
+
+
+def test_it_stops_when_the_program_that_started_it_dies(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack()
+    script = (
+        "import os, subprocess, sys, time;"
+        "argv = sys.argv[1:] + ['--parent', str(os.getpid())];"
+        "print(subprocess.Popen(argv, stdout=subprocess.DEVNULL).pid, flush=True); time.sleep(60)"
+    )
+    up = [sys.executable, "-m", "errata.stack", "--port", "0", "--data-dir", str(stack.data)]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, *up], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert parent.stdout
+    with parent.stdout as out:
+        supervisor = psutil.Process(int(out.readline()))
+        wait_until(lambda: len(supervisor.children()) > 0, seconds=20)
+        family = [supervisor, *supervisor.children(recursive=True)]
+        parent.kill()
+        parent.wait()
+    assert_gone(family, seconds=30)
