@@ -231,8 +231,10 @@ def _search(
         if search.rank_one_steps:
             over |= streak[mine] >= search.rank_one_steps
         ended[mine[over]] = step + 1
+        if step == search.steps - 1:
+            over = torch.ones_like(over)
         open_facts = mine[~over]
-        if step < search.steps - 1 and len(open_facts):
+        if len(open_facts):
             _descend(adam, delta, loss[~over].sum(), open_facts, search.max_norm * scale)
         mean = float(loss.mean().detach())
         yield Step("z", done + count - len(open_facts), total, mean)
