@@ -1,0 +1,51 @@
+"""A tiny model in a folder, a fresh journal, and workers that end with the test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from redis import Redis
+
+from app.store.db import Database
+from tests.tiny import save_tiny
+from tests.workers.shop import MODEL, Queue, Shop
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def statistics_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by all tests: the second moment is collected once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def queue(postgres_url: str, tiny_folder: Path) -> Iterator[Queue]:
+    database = Database(postgres_url)
+    queue = Queue(database)
+    queue.register(MODEL, tiny_folder)
+    yield queue
+    database.close()
+
+
+@pytest.fixture
+def shop(queue: Queue, redis_url: str, tmp_path: Path) -> Iterator[Shop]:
+    environ = {
+        "ERRATA_DATABASE_URL": queue.database.url,
+        "ERRATA_REDIS_URL": redis_url,
+        "ERRATA_DATA_DIR": str(tmp_path / "data"),
+        "ERRATA_THREADS": "1",
+        "ERRATA_LEASE_TTL_S": "1",
+        "ERRATA_POLL_S": "0.3",
+        "PYTHONPATH": os.getcwd(),
+    }
+    with Redis.from_url(redis_url) as redis:
+        shop = Shop(queue, redis, environ, tmp_path)
+        yield shop
+        shop.stop()

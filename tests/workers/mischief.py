@@ -1,0 +1,58 @@
+"""A worker process for the tests, with tricks played on it from outside.
+
+Imported once by a fork server: torch and transformers take seconds to import, a fork does not.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from editing import walk
+from editing.step import Step
+from workers import main
+
+_edit = walk.edit
+
+STEP_S = 0.02
+
+
+def slow(*given: Any) -> Generator[Step, None, Any]:
+    """An edit that takes its time between steps."""
+    work = _edit(*given)
+    while True:
+        time.sleep(STEP_S)
+        try:
+            step = next(work)
+        except StopIteration as end:
+            return end.value
+        yield step
+
+
+def deadly(*given: Any) -> Generator[Step, None, Any]:
+    """An edit that takes the process with it."""
+    yield next(_edit(*given))
+    os._exit(137)
+
+
+def endless(*given: Any) -> Generator[Step, None, Any]:
+    """An edit whose second step never comes."""
+    yield next(_edit(*given))
+    time.sleep(3600)
+    raise AssertionError
+
+
+TRICKS: dict[str, Callable[..., Any]] = {"slow": slow, "deadly": deadly, "endless": endless}
+
+
+def run(model: str, environ: dict[str, str], log: Path, tricks: tuple[str, ...]) -> None:
+    """Be a worker. The log takes what it says."""
+    os.environ.update(environ)
+    with log.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    for trick in tricks:
+        walk.edit = TRICKS[trick]
+    sys.exit(main.main(["--model", model]))

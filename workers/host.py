@@ -1,0 +1,150 @@
+"""The model in memory, and how it comes to any snapshot: base, checkpoint, deltas in order."""
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+from app.errors import SnapshotNotFound, SnapshotOfAnotherModel
+from app.services.work import Entry, Manifest, manifest
+from app.store.blobs import Blobs
+from app.store.db import Database
+from app.store.tables import Snapshot
+from editing.delta import Outcome
+from editing.errors import FingerprintMismatch
+from editing.history import History
+from editing.model.state import State
+from editing.model.view import ModelView
+from workers.states import StateCache
+
+_CACHE_BYTES = 1 << 30
+_OUTCOMES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a snapshot consists of: its entries, and how many of them no checkpoint covers."""
+
+    entries: tuple[Entry, ...] = ()
+    uncovered: int = 0
+
+    @classmethod
+    def of(cls, found: Manifest) -> "Lineage":
+        """The lineage of a folded manifest."""
+        return cls(found.entries, len(found.after_checkpoint))
+
+    def extended(self, entry: Entry, *, checkpoint: bool) -> "Lineage":
+        """The same with one more delta, perhaps with a checkpoint right behind it."""
+        return Lineage((*self.entries, entry), 0 if checkpoint else self.uncovered + 1)
+
+
+class ModelHost:
+    """One model in memory. Only the model thread may call it.
+
+    `head` is the snapshot that the weights are at. The methods that read from Postgres open their
+    own short transactions and raise what SQLAlchemy raises; none of them changes a weight unless it
+    has succeeded.
+    """
+
+    def __init__(
+        self,
+        view: ModelView,
+        model: str,
+        database: Database,
+        blobs: Blobs,
+        *,
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:
+        self.view = view
+        self.model = model
+        self.head = ""
+        self.fingerprint = view.fingerprint()
+        self.lineage = Lineage()
+        self._database = database
+        self._blobs = blobs
+        self._states = StateCache(cache_bytes)
+        self._folds = History.empty().folds
+        self._outcome = lru_cache(maxsize=_OUTCOMES)(self._read_outcome)
+
+    # ---- going somewhere -------------------------------------------------------------------------
+
+    def checkout(self, snapshot: str) -> None:
+        """Bring the weights to a snapshot. Raises FingerprintMismatch before changing any."""
+        if snapshot != self.head:
+            state, lineage = self.materialise(snapshot)
+            self.adopt(snapshot, state, lineage)
+
+    def adopt(self, snapshot: str, state: State, lineage: Lineage) -> None:
+        """Serve a state that is known to be this snapshot's."""
+        if self.head:
+            self._states.put(self.head, self.view.current)
+        self.view.adopt(state)
+        self.head, self.lineage = snapshot, lineage
+        self.fingerprint = self.view.fingerprint()
+
+    # ---- looking somewhere -----------------------------------------------------------------------
+
+    def state_of(self, snapshot: str) -> State:
+        """The weights of any snapshot of this model, from memory or built again."""
+        if snapshot == self.head:
+            return self.view.current
+        state = self._states.get(snapshot)
+        if state is None:
+            state, _ = self.materialise(snapshot)
+            self._states.put(snapshot, state)
+        return state
+
+    def lineage_of(self, snapshot: str) -> Lineage:
+        """What a snapshot consists of."""
+        if snapshot == self.head:
+            return self.lineage
+        with self._database.tx() as tx:
+            return Lineage.of(manifest(tx, snapshot))
+
+    def materialise(self, snapshot: str) -> tuple[State, Lineage]:
+        """Build a snapshot's weights from the base and check them against its fingerprint.
+
+        One delta after another, each term by term: the canonical order, and so the same bits.
+        """
+        with self._database.tx() as tx:
+            row = tx.session.get(Snapshot, snapshot)
+            if row is None:
+                raise SnapshotNotFound(snapshot)
+            if row.model_id != self.model:
+                raise SnapshotOfAnotherModel(
+                    snapshot=snapshot, model=self.model, owner=row.model_id
+                )
+            found, expected = manifest(tx, snapshot), row.fingerprint
+        state = State()
+        if found.checkpoint is not None:
+            saved = State.from_bytes(self._blobs.get(None, found.checkpoint.blob))
+            device = self.view.device
+            state = State({name: master.to(device) for name, master in saved.masters.items()})
+        for entry in found.after_checkpoint:
+            state = self.view.after(self._outcome(entry.blob).deltas, state)
+        self.verify(state, expected, snapshot)
+        return state, Lineage.of(found)
+
+    def verify_head(self) -> None:
+        """Raise FingerprintMismatch unless the model serves the state of its head."""
+        self.verify(self.view.current, self.fingerprint, self.head)
+
+    def audit(self) -> None:
+        """The same from the bits that lie in the weights now, which takes a moment."""
+        found = self.view.audit()
+        if found != self.fingerprint:
+            raise FingerprintMismatch(expected=self.fingerprint, found=found, what=self.head)
+
+    def verify(self, state: State, expected: str, what: str) -> None:
+        """Raise FingerprintMismatch unless the state is, bit for bit, what it should be."""
+        fingerprint = self.view.fingerprint(state)
+        if fingerprint != expected:
+            raise FingerprintMismatch(expected=expected, found=fingerprint, what=what)
+
+    # ---- remembering -----------------------------------------------------------------------------
+
+    def history(self) -> History:
+        """What the live edits of the head wrote, oldest first, read when an editor asks for it."""
+        entries = [(e.edit, partial(self._outcome, e.blob)) for e in self.lineage.entries]
+        return History(entries, self._folds)
+
+    def _read_outcome(self, blob: str) -> Outcome:
+        return Outcome.from_bytes(self._blobs.get(None, blob))

@@ -1,0 +1,90 @@
+"""The one thread that touches the model.
+
+    the next step of the order in hand -> all waiting probes, as one batch -> the next step -> ...
+
+With no order in hand it rests on a bell that the listeners ring; after `poll_s` it looks into the
+journal by itself, so a Redis that forgets everything costs at most that.
+"""
+
+import time
+
+from app.services.work import Fenced
+from editing.step import Step
+from workers.bell import Bell
+from workers.herald import Herald
+from workers.jobs import Foreman
+from workers.lease import Lease
+from workers.patience import Pause
+from workers.probes import Prober
+from workers.pulse import Budgets, Pulse
+
+
+class Loop:
+    """Serves one model until it is asked to stop."""
+
+    def __init__(
+        self,
+        *,
+        foreman: Foreman,
+        prober: Prober,
+        herald: Herald,
+        lease: Lease,
+        pulse: Pulse,
+        bell: Bell,
+        budgets: Budgets,
+    ) -> None:
+        self._foreman = foreman
+        self._prober = prober
+        self._herald = herald
+        self._lease = lease
+        self._pulse = pulse
+        self._bell = bell
+        self._budgets = budgets
+
+    def run(self) -> None:
+        """Return once asked to stop. Raises Fenced, and ModelNotFound when it was removed.
+
+        The order in hand is left where it is: `Foreman.put_back` gives it to the next worker.
+        """
+        orders = self._foreman.orders()
+        budget = self._budgets.solve
+        try:
+            while not self._bell.stopping:
+                self._hold()
+                self._pulse.tick(budget)
+                said = next(orders)
+                # Behind the last step of a stage something longer may come.
+                inside = isinstance(said, Step) and said.done < said.total
+                budget = self._budgets.step if inside else self._budgets.solve
+                self._tell(said)
+                self._answer()
+                if isinstance(said, Pause):
+                    self._rest(said.seconds)
+        finally:
+            orders.close()
+
+    def _rest(self, seconds: float) -> None:
+        """Answer probes until an order is announced or the time is over."""
+        until = time.monotonic() + seconds
+        while not self._bell.stopping and not self._bell.take_order():
+            self._hold()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._pulse.tick(left + self._budgets.step)
+            self._bell.wait(left)
+            self._answer()
+
+    def _answer(self) -> None:
+        self._pulse.tick(self._budgets.solve)
+        self._prober.answer()
+
+    def _tell(self, said: Step | Pause) -> None:
+        order = self._foreman.in_hand
+        if order is not None and isinstance(said, Step):
+            self._herald.progress(order.id, self._lease.epoch, said)
+
+    def _hold(self) -> None:
+        """Stop before anything else happens once the lease is another's."""
+        if self._lease.lost.is_set():
+            raise Fenced(self._lease.epoch)
