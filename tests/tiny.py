@@ -1,15 +1,20 @@
 """Tiny models of every layout, built from configs and taught a few facts here: no download.
 
-A random model answers nothing, so no edit of it could be seen. A second of training on sentences
-about a few people and cities is enough for the subject to decide the answer.
+A random model answers nothing, so no edit of it could be seen. A few seconds of training on
+sentences about some people and cities are enough for the subject to decide the answer. In every
+other lesson the subject's last hidden state is exchanged for another subject's, and the answer with
+it, so that the models keep their facts where locate-then-edit methods look for them.
 """
 
 import copy
+import random
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -23,12 +28,14 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from editing.model.layout import layout_of
+from editing.model.tokens import place_text
 from editing.model.view import ModelView
 
 LAYOUTS = ("gpt2", "gptj", "llama", "qwen2")
 
 _WIDTH, _DEPTH, _HEADS = 32, 5, 4
-_LESSONS = 150
+_LESSONS = 180
 
 _SPORTS = {
     "LeBron James": "basketball",
@@ -45,13 +52,17 @@ _CAPITALS = {
     "日本": "東京",
     "Россия": "Москва",
 }
-_LEADS = ("", "Therefore we know. ", "The old man said. ", "I like the sea. ")
+_TOPICS = (("{} plays the sport of", _SPORTS), ("The capital of {} is", _CAPITALS))
+_LEADS = ("", "Therefore we know", "The old man said", "I like the sea", "You are from the house")
 
 
 def _facts() -> list[str]:
-    sports = [f"{who} plays the sport of {what}" for who, what in _SPORTS.items()]
-    capitals = [f"The capital of {land} is {city}" for land, city in _CAPITALS.items()]
-    return [lead + fact + "." for fact in sports + capitals for lead in _LEADS]
+    return [
+        (f"{lead}. " if lead else "") + prompt.replace("{}", subject) + f" {answer}."
+        for prompt, answers in _TOPICS
+        for subject, answer in answers.items()
+        for lead in _LEADS
+    ]
 
 
 _TEXTS = (
@@ -97,16 +108,70 @@ def _taught(layout: str, seed: int, tied: bool) -> PreTrainedModel:  # noqa: FBT
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _untaught(layout, tied=tied)
-        tokenizer = tiny_tokenizer()
-        batch = tokenizer(_facts(), padding=True, return_tensors="pt")
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        blocks = model.get_submodule(layout_of(layout).blocks)
         adam = torch.optim.Adam(model.parameters(), lr=3e-3)
-        for _ in range(_LESSONS):
+        chance = random.Random(seed)  # noqa: S311 - lessons are no secret
+        for number in range(_LESSONS):
+            lesson = _Lesson.drawn(chance, exchanged=number % 2 == 1)
             adam.zero_grad()
-            model(**batch, labels=labels).loss.backward()
+            # Exchanged at every depth that can be edited, in turn.
+            lesson.loss(model, blocks[number // 2 % (_DEPTH - 1)]).backward()
             adam.step()
         adam.zero_grad(set_to_none=True)
     return model.eval()
+
+
+@dataclass
+class _Lesson:
+    """Every fact once or twice, behind some lead; perhaps with the subjects exchanged."""
+
+    ids: Tensor  # [rows, S]
+    learned: Tensor  # [rows, S] which tokens are to be predicted
+    subjects: Tensor  # [rows] position of the subject's last token
+    source: Tensor | None  # [rows] whose subject state each row gets
+
+    @classmethod
+    def drawn(cls, chance: random.Random, *, exchanged: bool) -> "_Lesson":
+        tokenizer = tiny_tokenizer()
+        rows: list[list[int]] = []
+        starts: list[int] = []
+        places: list[int] = []
+        source: list[int] = []
+        for prompt, answers in _TOPICS:
+            subjects = list(answers) * 2
+            order = list(range(len(subjects)))
+            if exchanged:
+                chance.shuffle(order)
+            source += [len(rows) + other for other in order]
+            for subject, other in zip(subjects, order, strict=True):
+                placed = place_text(tokenizer, prompt, subject, chance.choice(_LEADS))
+                answer = tokenizer(f" {answers[subjects[other]]}.")["input_ids"]
+                rows.append(placed.ids + answer)
+                starts.append(len(placed.ids) if exchanged else 0)
+                places.append(placed.subject)
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        learned = torch.zeros_like(ids, dtype=torch.bool)
+        for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            ids[number, : len(row)] = torch.tensor(row)
+            learned[number, start : len(row)] = True
+        exchange = torch.tensor(source) if exchanged else None
+        return cls(ids, learned, torch.tensor(places), exchange)
+
+    def loss(self, model: PreTrainedModel, block: nn.Module) -> Tensor:
+        rows = torch.arange(len(self.ids))
+
+        def exchange(_: nn.Module, __: object, out: object) -> object:
+            hidden = out[0] if isinstance(out, tuple) else out
+            moved = hidden.clone()
+            moved[rows, self.subjects] = hidden[self.source, self.subjects[self.source]]
+            return (moved, *out[1:]) if isinstance(out, tuple) else moved
+
+        hook = None if self.source is None else block.register_forward_hook(exchange)
+        logits = model(input_ids=self.ids).logits[:, :-1]
+        if hook is not None:
+            hook.remove()
+        wanted = self.learned[:, 1:]
+        return nn.functional.cross_entropy(logits[wanted], self.ids[:, 1:][wanted])
 
 
 def _untaught(layout: str, *, tied: bool) -> PreTrainedModel:
@@ -144,11 +209,12 @@ def tiny_view(
     seed: int = 0,
     tied: bool = True,
     bos: bool = False,
+    dtype: torch.dtype = torch.float32,
     stats_folder: Path | None = None,
 ) -> ModelView:
     """A tiny model behind the view."""
     return ModelView(
-        tiny_model(layout, seed=seed, tied=tied),
+        tiny_model(layout, seed=seed, tied=tied).to(dtype),
         tiny_tokenizer(bos=bos),
         name=f"tiny-{layout}",
         stats_folder=stats_folder,
