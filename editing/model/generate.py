@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from editing.errors import EmptyField
+
 from .partial import left_padded
 from .tokens import encode
 
@@ -20,6 +22,8 @@ class Decoder:
     def __init__(
         self, view: "ModelView", rows: Sequence[Sequence[int]], max_tokens: int = 0
     ) -> None:
+        if not all(rows):
+            raise EmptyField(field="prompt")
         view.require_fits(max(len(row) for row in rows) + max_tokens)
         self.view = view
         self.cache = DynamicCache()
@@ -49,7 +53,7 @@ def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[
     """Continue each prompt greedily, up to an end token.
 
     Returns the continuations, and the logits [B, vocabulary] of their first tokens. Raises
-    TextTooLong.
+    EmptyField or TextTooLong.
     """
     decoder = Decoder(view, [encode(view.tokenizer, prompt) for prompt in prompts], max_tokens)
     ends = _end_tokens(view)

@@ -48,6 +48,8 @@ def continued(tokenizer: "PreTrainedTokenizerFast", question: str, text: str) ->
         raise EmptyField(field="target")
     gap = "" if not question or question[-1].isspace() else " "
     asked = encode(tokenizer, question)
+    if not asked:  # nothing could predict the first token
+        raise EmptyField(field="prompt")
     whole = encode(tokenizer, question + gap + text.strip())
     if whole[: len(asked)] != asked:  # the seam was joined into one token: keep the question whole
         whole = asked + tokenizer(gap + text.strip(), add_special_tokens=False)["input_ids"]  # type: ignore[operator]
