@@ -4,13 +4,15 @@ ServiceError
   NotFound
     ModelNotFound  EditNotFound  SnapshotNotFound
   WrongInput                          the caller can mend it
-    ModelRequired  BatchTooLarge  NoRequests  RequestsTwice  KeyReused  BadHeader
+    ModelRequired  NoRequests  RequestsTwice  KeyReused  BadHeader
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight  FingerprintMismatch
+    ModelExists  ModelFailed  KeyInFlight
   HeadMoved                           If-Match names another snapshot than the head
+  Poisoned                            the worker died in every attempt at an order
   Unavailable                         try again
     ModelNotReady  QueueUnavailable  ProbeTimedOut
+  Refused                             a worker's own no, with the code it gave
   BlobMissing  BlobDamaged            the store lost or changed what was put into it
 
 An error carries its fields and says what to do next. No error here knows a status code:
@@ -108,20 +110,6 @@ class RequestsTwice(WrongInput):
         super().__init__(
             f"`requests` is given together with {', '.join(inline)}. Use one of the two forms.",
             inline=inline,
-        )
-
-
-class BatchTooLarge(WrongInput):
-    """More facts than one order may hold."""
-
-    code = "batch-too-large"
-
-    def __init__(self, *, given: int, limit: int) -> None:
-        super().__init__(
-            f"One order holds at most {limit} edit requests, {given} were given. "
-            "Split them over several orders; they are applied in the order of their arrival.",
-            given=given,
-            limit=limit,
         )
 
 
@@ -243,21 +231,6 @@ class KeyInFlight(Conflict):
         )
 
 
-class FingerprintMismatch(Conflict):
-    """The weights under this model are not those that its lineage began with."""
-
-    code = "fingerprint-mismatch"
-
-    def __init__(self, *, model: str, expected: str, found: str) -> None:
-        super().__init__(
-            f"The weights of {model!r} have changed: its snapshots were made on other ones. "
-            "Bring the former weights back, or register the new ones under another id.",
-            model=model,
-            expected=expected,
-            found=found,
-        )
-
-
 class HeadMoved(ServiceError):
     """The order was meant for another head."""
 
@@ -300,7 +273,7 @@ class ModelNotReady(Unavailable):
         super().__init__(
             f"The model {model!r} is {status}. Ask again once GET /models/{model} says ready.",
             model=model,
-            status=status,
+            model_status=status,
         )
 
 
@@ -330,6 +303,18 @@ class ProbeTimedOut(Unavailable):
         )
 
 
+class Refused(ServiceError):
+    """What a worker said no to, with the code that it gave."""
+
+    code = "refused"
+
+    def __init__(self, error: Json) -> None:
+        fields = {k: v for k, v in error.items() if k not in {"code", "detail", "status"}}
+        super().__init__(str(error.get("detail", "The worker gave no reason.")), **fields)
+        self.said: str = error.get("code", "internal-error")
+        self.status: int | None = error.get("status")
+
+
 class BlobMissing(ServiceError):
     """The store does not have what the journal says it has."""
 
@@ -353,3 +338,10 @@ class BlobDamaged(ServiceError):
             "backup of the blobs.",
             sha256=sha256,
         )
+
+
+def as_error(error: Exception) -> Json:
+    """Return an error as JSON keeps it: its code, what to do next, its fields."""
+    code: str = getattr(error, "code", "internal-error")
+    fields: Json = getattr(error, "fields", {})
+    return {"code": code, "detail": str(error), **fields}

@@ -1,6 +1,6 @@
 """Everything an operator can set, read from the environment here and nowhere else.
 
-Each field is an environment variable with the prefix ERRATA_: `database_url` is ERRATA_DATABASE_URL.
+Each field is an environment variable: `database_url` is read from ERRATA_DATABASE_URL.
 The API and the workers read the same settings, so that both halves agree on where things lie.
 """
 

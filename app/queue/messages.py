@@ -65,7 +65,7 @@ class ProbeMessage(Message):
     id: str
     deadline: float  # unix seconds: nobody waits for an answer after it
     prompts: list[str]
-    targets: list[str] = field(default_factory=lambda: [])
+    targets: list[str] = field(default_factory=list)
     snapshot: str | None = None
     compare: str | None = None
     top_k: int = 5
@@ -77,5 +77,5 @@ class ProbeReply(Message):
     """The answer: data, or an error with a code."""
 
     ok: bool
-    data: list[Json] = field(default_factory=lambda: [])
+    data: list[Json] = field(default_factory=list)
     error: Json | None = None

@@ -1,11 +1,11 @@
 """The name of every Redis key and channel, in one table. No other file spells one.
 
-    edits:{model}         stream    an order was journaled: {"edit_id"}; the journal says which is next
-    probes:{model}        list      probe messages, JSON
-    probe-reply:{probe}   list      the one reply, JSON; expires
-    progress:{edit}       channel   one step of a running edit, JSON
-    settled:{model}       channel   {"edit", "status", "snapshot"}
-    worker:{model}        string    the worker's heartbeat, JSON; expires
+edits:{model}         stream    an order was journaled: {"edit_id"}; the journal says which is next
+probes:{model}        list      probe messages, JSON
+probe-reply:{probe}   list      the one reply, JSON; expires
+progress:{edit}       channel   one step of a running edit, JSON
+settled:{model}       channel   {"edit", "status", "snapshot"}
+worker:{model}        string    the worker's heartbeat, JSON; expires
 """
 
 EDITS = "edits"
@@ -48,6 +48,11 @@ def settled(model: str) -> str:
 def worker(model: str) -> str:
     """Name the heartbeat of a model's worker."""
     return f"{WORKER}:{model}"
+
+
+def every(of: str) -> str:
+    """Return the pattern of all names of one kind."""
+    return f"{of}:*"
 
 
 def kind(name: str) -> str:

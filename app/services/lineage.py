@@ -87,7 +87,7 @@ def live_edits(tx: Tx, model_id: str, limit: int) -> list[tuple[str, list[Json]]
         .order_by(Edit.ord.desc())
         .limit(limit)
     )
-    return [(edit, requests) for edit, requests in rows.tuples()]
+    return [(edit, requests) for edit, requests in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _ancestors(tx: Tx, snapshots: list[str]) -> dict[str, _Part]:
             Snapshot.checkpoint,
         ).join(lineage, Snapshot.id == lineage.c.id)
     )
-    return {row[0]: _Part(*row) for row in rows.tuples()}
+    return {row[0]: _Part(*row) for row in rows}
 
 
 def _chain(parts: dict[str, _Part], snapshot: str) -> list[_Part]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from app.errors import FingerprintMismatch, HeadMoved, Json, ModelNotFound, Poisoned
+from app.errors import HeadMoved, Json, ModelNotFound, Poisoned, as_error
 from app.services.lineage import Checkpoint, Entry, Manifest, live_edits, manifest
 from app.services.settle import (
     Fenced,
@@ -26,6 +26,7 @@ from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
 from app.store.tables import Edit, Model, Snapshot
+from editing.errors import FingerprintMismatch
 
 __all__ = [
     "Checkpoint",
@@ -70,13 +71,6 @@ class Claimed:
     attempts: int
 
 
-def as_error(error: Exception) -> Json:
-    """Return an error as it is kept in an order: its code, what to do next, its fields."""
-    code: str = getattr(error, "code", "internal-error")
-    fields: Json = getattr(error, "fields", {})
-    return {"code": code, "detail": str(error), **fields}
-
-
 def model_loading(tx: Tx, model_id: str) -> Model:
     """Say that a worker is loading the model. Raises ModelNotFound when it was removed."""
     model = _present(tx, model_id)
@@ -113,7 +107,7 @@ def model_ready(tx: Tx, model_id: str, *, epoch: int, fingerprint: str, info: Js
         )
     elif model.base_fingerprint != fingerprint:
         raise FingerprintMismatch(
-            model=model_id, expected=str(model.base_fingerprint), found=fingerprint
+            expected=str(model.base_fingerprint), found=fingerprint, what=f"model {model_id}"
         )
     model.status, model.error, model.info = "ready", None, info
     journal.append(tx, "model.ready", model=model_id, snapshot=model.head_id, epoch=epoch)

@@ -17,6 +17,8 @@ from app.errors import BlobDamaged, BlobMissing
 from app.store.db import Database, Tx
 from app.store.tables import Blob
 
+Row = dict[str, str | int | bytes]
+
 
 class Blobs:
     """The content-addressed store."""
@@ -32,6 +34,7 @@ class Blobs:
     def put(self, tx: Tx | None, data: bytes) -> str:
         """Keep the bytes and return their name. Without a transaction, opens its own."""
         sha256 = hashlib.sha256(data).hexdigest()
+        row: Row
         if len(data) <= self._small:
             row = {"sha256": sha256, "size": len(data), "data": data}
         else:
@@ -58,7 +61,7 @@ class Blobs:
             raise BlobDamaged(sha256)
         return data
 
-    def _insert(self, tx: Tx, row: dict[str, object]) -> None:
+    def _insert(self, tx: Tx, row: Row) -> None:
         tx.session.execute(insert(Blob).values(row).on_conflict_do_nothing())
 
     def _write(self, location: str, data: bytes) -> None:

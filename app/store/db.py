@@ -25,7 +25,7 @@ class Tx:
     """An open transaction: a session, and what is to be told when it is committed."""
 
     session: Session
-    events: list[tuple[str, Json]] = field(default_factory=lambda: [])
+    events: list[tuple[str, Json]] = field(default_factory=list)
     announced: bool = False  # the outbox has something new
 
 

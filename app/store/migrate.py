@@ -19,9 +19,7 @@ def upgrade(url: str, revision: str = "head") -> None:
 def at_head(url: str) -> bool:
     """Say whether the database has the schema that this code was written for."""
     script = ScriptDirectory.from_config(config(url))
-    engine = create_engine(
-        driver_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}
-    )
+    engine = create_engine(driver_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5})
     try:
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_heads()

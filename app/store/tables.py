@@ -1,12 +1,12 @@
 """The tables, as they stand at the newest migration. Nothing here behaves.
 
-    models      one registered base and the head of its lineage
-    edits       the orders of a model's queue, by ord
-    snapshots   immutable states; content = manifest(extends) + entries
-    blobs       bytes named by their sha256, small ones here, large ones at a location
-    leases      who may write to a model, under which epoch
-    outbox      what is to be said on Redis once the transaction is committed
-    journal     what happened, in order of its happening
+models      one registered base and the head of its lineage
+edits       the orders of a model's queue, by ord
+snapshots   immutable states; content = manifest(extends) + entries
+blobs       bytes named by their sha256, small ones here, large ones at a location
+leases      who may write to a model, under which epoch
+outbox      what is to be said on Redis once the transaction is committed
+journal     what happened, in order of its happening
 """
 
 from datetime import datetime
@@ -167,9 +167,7 @@ class OutboxRow(Base):
     """One message to be sent on Redis after the commit."""
 
     __tablename__ = "outbox"
-    __table_args__ = (
-        Index("ix_outbox_waiting", "id", postgresql_where=text("sent_at IS NULL")),
-    )
+    __table_args__ = (Index("ix_outbox_waiting", "id", postgresql_where=text("sent_at IS NULL")),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     stream: Mapped[str]

@@ -1,0 +1,174 @@
+"""The shapes of JSON that come in. What cannot be meant or cannot be stored is refused here."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.services.submit import DEFAULT_EDITOR
+
+Json = dict[str, Any]
+
+
+class Body(BaseModel):
+    """What a caller sends. Unknown fields, other types and unstorable values are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, data: Any) -> Any:  # noqa: ANN401  (whatever came)
+        """Refuse what JSON lets through and Postgres does not: NaN, infinity, NUL, half a pair."""
+        for value in _leaves(data):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise PydanticCustomError("non_finite", "NaN and infinity are not numbers here")
+            if isinstance(value, str) and ("\0" in value or not _encodable(value)):
+                raise PydanticCustomError(
+                    "unstorable_text", "a text may hold neither NUL nor half of a surrogate pair"
+                )
+        return data
+
+
+def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting.extend(cast("Json", one))
+            waiting.extend(cast("Json", one).values())
+        elif isinstance(one, list):
+            waiting.extend(cast("list[Any]", one))
+        else:
+            yield one
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class NeighborIn(Body):
+    """A prompt near the subject that must keep its answer."""
+
+    prompt: str
+    target: str
+
+
+class RippleIn(Body):
+    """A question whose answer should follow from the edit."""
+
+    prompt: str
+    answers: list[str]
+    criterion: str | None = None
+
+
+class RequestIn(Body):
+    """One fact to write."""
+
+    subject: str = Field(examples=["France"])
+    prompt: str = Field(description="With one `{}`.", examples=["The capital of {} is"])
+    target_new: str = Field(examples=["Lyon"])
+    target_true: str | None = None
+    relation: str | None = None
+    paraphrases: list[str] = []
+    neighborhood: list[NeighborIn] = []
+    ripples: list[RippleIn] = []
+
+    def as_given(self) -> Json:
+        """Return the fields that the caller set."""
+        names = set(RequestIn.model_fields)
+        return self.model_dump(include=names, exclude_unset=True, exclude_none=True)
+
+
+class _Order(Body):
+    """What every edit order may say."""
+
+    model: str | None = Field(
+        default=None, description="May be left out when one model is registered."
+    )
+    editor: str = DEFAULT_EDITOR
+    hparams: Json = {}
+
+
+class BatchOrderIn(_Order):
+    """Several facts, written as one batch: one snapshot, all or nothing."""
+
+    requests: list[RequestIn]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_form(cls, data: Any) -> Any:  # noqa: ANN401
+        given = cast("Json", data) if isinstance(data, dict) else {}
+        if inline := [name for name in RequestIn.model_fields if name in given]:
+            raise PydanticCustomError(
+                "requests_twice",
+                "`requests` is given together with {inline}: use one of the two forms",
+                {"inline": ", ".join(inline)},
+            )
+        return data
+
+    def facts(self) -> list[Json]:
+        """Return the edit requests."""
+        return [request.as_given() for request in self.requests]
+
+
+class InlineOrderIn(_Order, RequestIn):
+    """One fact, its fields beside the order's."""
+
+    def facts(self) -> list[Json]:
+        """Return the one edit request."""
+        return [self.as_given()]
+
+
+def _form(data: Any) -> str:  # noqa: ANN401
+    return "batch" if isinstance(data, dict) and "requests" in data else "inline"
+
+
+EditOrderIn = Annotated[
+    Annotated[BatchOrderIn, Tag("batch")] | Annotated[InlineOrderIn, Tag("inline")],
+    Discriminator(_form),
+]
+
+
+class RestoreIn(Body):
+    """A restore may be sent without a body."""
+
+    model: str | None = Field(
+        default=None, description="If given, it must be the snapshot's model."
+    )
+
+
+class ModelIn(Body):
+    """A base to register."""
+
+    source: str | Json = Field(
+        description="A name, `hub:org/name@revision`, a folder or a GGUF file; or the same as an "
+        "object with `kind`.",
+        examples=["smollm2-135m"],
+    )
+    id: str | None = Field(default=None, description="Derived from the source when left out.")
+
+
+Prompt = Annotated[str, Field(min_length=1, max_length=20_000)]
+MAX_PROMPTS = 256
+MAX_TARGETS = 64
+MAX_TOKENS = 512
+MAX_TOP = 100
+
+
+class ProbeIn(Body):
+    """Questions to one model."""
+
+    prompts: list[Prompt] = Field(min_length=1, max_length=MAX_PROMPTS)
+    targets: list[Prompt] = Field(default_factory=list, max_length=MAX_TARGETS)
+    snapshot: str | None = Field(
+        default=None, description="An older state; the head when left out."
+    )
+    compare: str | None = Field(default=None, description="A second state to ask the same.")
+    top_k: int = Field(default=5, ge=0, le=MAX_TOP)
+    max_tokens: int = Field(default=20, ge=0, le=MAX_TOKENS)

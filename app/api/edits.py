@@ -1,0 +1,182 @@
+"""Orders: hand one in, look at them, follow one."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from app.api import follow, ordering
+from app.api.bodies import EditOrderIn
+from app.api.deps import (
+    After,
+    House,
+    HouseDep,
+    IdempotencyKeyDep,
+    IfMatchDep,
+    Limit,
+    TxDep,
+    WaitDep,
+)
+from app.api.problems import problems
+from app.api.schemas import Listed, OrderOut, Status
+from app.errors import (
+    BadHeader,
+    EditNotFound,
+    HeadMoved,
+    KeyInFlight,
+    KeyReused,
+    ModelNotFound,
+    ModelRequired,
+    NoRequests,
+)
+from app.queue.notices import Notice
+from app.services import edits, submit
+from app.services.submit import EditOrder
+from app.store.tables import JournalRow
+from editing.errors import (
+    EmptyField,
+    InvalidHparam,
+    NonFiniteValue,
+    SubjectSlotMissing,
+    TargetTooLong,
+    TooManyRequests,
+    UnknownEditor,
+    UnknownHparam,
+)
+
+PROGRESS = "edit.progress"
+
+router = APIRouter(prefix="/edits", tags=["edits"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=OrderOut,
+    responses={
+        **ordering.RESPONSES,
+        **problems(
+            BadHeader,
+            ModelNotFound,
+            KeyInFlight,
+            HeadMoved,
+            ModelRequired,
+            NoRequests,
+            KeyReused,
+            SubjectSlotMissing,
+            EmptyField,
+            TargetTooLong,
+            TooManyRequests,
+            NonFiniteValue,
+            UnknownEditor,
+            UnknownHparam,
+            InvalidHparam,
+        ),
+    },
+)
+async def submit_edit(
+    *,
+    body: Annotated[EditOrderIn, Body()],
+    request: Request,
+    house: HouseDep,
+    key: IdempotencyKeyDep,
+    if_match: IfMatchDep,
+    wait: WaitDep,
+) -> JSONResponse:
+    """Write the order into the journal. The model changes later; follow `Location`."""
+    order = EditOrder(
+        requests=body.facts(),
+        model=body.model,
+        editor=body.editor,
+        hparams=body.hparams,
+        if_match=if_match,
+    )
+    return await ordering.take(
+        house,
+        request,
+        lambda tx: submit.submit(tx, order, limit=house.settings.max_requests),
+        key=key,
+        about=[body.model_dump(exclude_unset=True), if_match],
+        wait=wait,
+    )
+
+
+@router.get("", responses=problems(EditNotFound, ModelNotFound))
+def list_edits(
+    *,
+    tx: TxDep,
+    after: After = None,
+    limit: Limit = 50,
+    model: Annotated[str | None, Query()] = None,
+    status: Annotated[Status | None, Query()] = None,
+    subject: Annotated[str | None, Query(description="A subject, exactly.")] = None,
+) -> Listed[OrderOut]:
+    """List orders, newest first."""
+    page = edits.page(tx, after=after, limit=limit, model=model, status=status, subject=subject)
+    return Listed(
+        data=[OrderOut.of(edit) for edit in page.data], has_more=page.has_more, next=page.next
+    )
+
+
+@router.get("/{edit_id}", responses=problems(EditNotFound))
+def get_edit(edit_id: str, tx: TxDep) -> OrderOut:
+    """Look at one order."""
+    return OrderOut.of(edits.get(tx, edit_id))
+
+
+@router.get(
+    "/{edit_id}/events",
+    response_class=EventSourceResponse,
+    responses={
+        200: {
+            "description": "Events named as in the journal, with the ids of its lines, and "
+            f"`{PROGRESS}` without an id. Ends when the order is settled.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(EditNotFound, BadHeader),
+    },
+)
+async def follow_edit(
+    edit_id: str,
+    house: HouseDep,
+    last_event_id: Annotated[
+        str | None, Header(description="Go on after this line of the journal.")
+    ] = None,
+) -> EventSourceResponse:
+    """Follow an order as it happens, until it is settled."""
+    await run_in_threadpool(_must_exist, house, edit_id)
+    after = _line(last_event_id)
+    return EventSourceResponse(_events(house, edit_id, after), ping=15)
+
+
+async def _events(house: House, edit_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    async for happened in follow.happenings(house, edit_id, after):
+        match happened:
+            case JournalRow():
+                said = {
+                    "edit": edit_id,
+                    "model": happened.model_id,
+                    **happened.data,
+                    "at": happened.at.isoformat(),
+                }
+                yield ServerSentEvent(json.dumps(said), event=happened.event, id=str(happened.id))
+            case Notice():
+                yield ServerSentEvent(json.dumps(happened.data), event=PROGRESS)
+
+
+def _must_exist(house: House, edit_id: str) -> None:
+    with house.database.tx() as tx:
+        edits.get(tx, edit_id)
+
+
+def _line(last_event_id: str | None) -> int:
+    if not last_event_id:
+        return 0
+    if not re.fullmatch("[0-9]{1,18}", last_event_id):
+        raise BadHeader("Last-Event-ID", "Send the id of an event of this stream.")
+    return int(last_event_id)

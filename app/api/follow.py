@@ -1,0 +1,75 @@
+"""Following one order to its end: what `Prefer: wait` and the event stream have in common.
+
+The channels say when to look, the journal says what there is. Without Redis one looks once a
+second all the same.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from app.api.deps import House
+from app.queue import streams
+from app.queue.notices import Ear, Notice
+from app.services import edits
+from app.store.tables import Edit, JournalRow
+
+LOOK_S = 1.0
+
+
+async def until_settled(house: House, request: Request, edit_id: str, seconds: float) -> Edit:
+    """Return the order once it is settled, or as it is when the time is over."""
+    deadline = time.monotonic() + seconds
+    with house.notices.listen(edit_id) as ear:
+        while True:
+            edit = await run_in_threadpool(_edit, house, edit_id)
+            left = deadline - time.monotonic()
+            if edit.status in edits.SETTLED or left <= 0 or await request.is_disconnected():
+                return edit
+            look_at = time.monotonic() + min(left, LOOK_S)
+            while (pause := look_at - time.monotonic()) > 0:
+                notice = await _heard(ear, pause)
+                if notice is not None and notice.kind == streams.SETTLED:
+                    break
+
+
+async def happenings(house: House, edit_id: str, after: int) -> AsyncIterator[JournalRow | Notice]:
+    """Give the journal's lines of an order as they are written, and its progress in between.
+
+    Ends after the last line of a settled order.
+    """
+    with house.notices.listen(edit_id) as ear:
+        while True:
+            # In this order: what was settled before the lines are read has all its lines.
+            edit = await run_in_threadpool(_edit, house, edit_id)
+            for line in await run_in_threadpool(_lines, house, edit_id, after):
+                after = line.id
+                yield line
+            if edit.status in edits.SETTLED:
+                return
+            look_at = time.monotonic() + LOOK_S
+            while (pause := look_at - time.monotonic()) > 0:
+                notice = await _heard(ear, pause)
+                if notice is None or notice.kind == streams.SETTLED:
+                    break
+                yield notice
+
+
+async def _heard(ear: Ear, seconds: float) -> Notice | None:
+    with suppress(TimeoutError):
+        return await asyncio.wait_for(ear.get(), seconds)
+    return None
+
+
+def _edit(house: House, edit_id: str) -> Edit:
+    with house.database.tx() as tx:
+        return edits.get(tx, edit_id)
+
+
+def _lines(house: House, edit_id: str, after: int) -> list[JournalRow]:
+    with house.database.tx() as tx:
+        return list(edits.events(tx, edit_id, after=after))

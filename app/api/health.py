@@ -1,0 +1,74 @@
+"""Whether the service lives, whether it can work, and its numbers."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.api.deps import House, HouseDep
+from app.api.problems import problem
+from app.store.migrate import at_head
+
+NOT_READY = "not-ready"
+PATIENCE_S = 3.0
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def alive() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    response_model=dict[str, Any],
+    responses={503: {"description": "Something it needs is away.", "content": {}}},
+)
+async def ready(house: HouseDep) -> JSONResponse:
+    """Say whether Postgres and Redis answer and the schema is the newest.
+
+    A model's readiness is its own: GET /models/{id}.
+    """
+    database, redis = await asyncio.gather(run_in_threadpool(_database, house), _redis(house))
+    checks = {**database, "redis": redis}
+    if all(said == "ok" for said in checks.values()):
+        return JSONResponse({"status": "ready", "checks": checks})
+    wrong = ", ".join(name for name, said in checks.items() if said != "ok")
+    return problem(
+        503,
+        NOT_READY,
+        f"Not ready: {wrong}. `checks` says why. Start what is missing; for the schema, run the "
+        "migrations.",
+        {"checks": checks},
+    )
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(house: HouseDep) -> Response:
+    """Give the numbers in Prometheus' text form."""
+    return Response(house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _database(house: House) -> dict[str, str]:
+    try:
+        with house.database.tx() as tx:
+            tx.session.execute(text("SELECT 1"))
+        newest = at_head(house.settings.database_url)
+    except SQLAlchemyError as error:
+        return {"postgres": str(error).splitlines()[0], "migrations": "unknown"}
+    return {"postgres": "ok", "migrations": "ok" if newest else "not at head"}
+
+
+async def _redis(house: House) -> str:
+    try:
+        await asyncio.wait_for(house.redis.ping(), PATIENCE_S)
+    except (RedisError, OSError, TimeoutError) as error:
+        return str(error) or "no answer"
+    return "ok"

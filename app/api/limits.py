@@ -1,0 +1,97 @@
+"""What is done to every request: its body is bounded, its answer is counted and logged."""
+
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import problem
+from app.metrics import Metrics
+
+QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds, by machines
+
+log = structlog.stdlib.get_logger()
+
+
+class TooLarge(Exception):
+    """The body has passed the limit while it was read."""
+
+
+class BodyLimit:
+    """Refuse a body that is larger than the service will keep in memory."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what comes in, whatever Content-Length says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        size = 0
+        answered = False
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except TooLarge:
+            if answered:
+                raise
+            answer = problem(
+                413,
+                "body-too-large",
+                f"The body is larger than {self._limit} bytes. Split the order into several.",
+                {"limit": self._limit},
+            )
+            await answer(scope, receive, send)
+
+
+class Counted:
+    """Count and log each answer, under its route and not its path."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note the status as it passes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 500, time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.answered(
+                method=scope["method"], route=route, status=status, seconds=seconds
+            )
+            if scope["path"] not in QUIET:
+                log.info(
+                    "http.answered",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(seconds * 1000, 1),
+                )

@@ -1,0 +1,97 @@
+"""Probes: ask a model, as it is or as it was."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from app.api.bodies import MAX_TARGETS, MAX_TOKENS, MAX_TOP, ProbeIn
+from app.api.deps import House, HouseDep
+from app.api.problems import problems
+from app.api.schemas import ProbeOut
+from app.errors import (
+    ModelFailed,
+    ModelNotFound,
+    ModelNotReady,
+    ProbeTimedOut,
+    QueueUnavailable,
+    SnapshotNotFound,
+    SnapshotOfAnotherModel,
+)
+from app.queue.messages import ProbeMessage
+from app.services import probe
+from app.store.ids import new_id
+from editing.errors import TextTooLong
+
+router = APIRouter(prefix="/models/{model_id}/probe", tags=["probes"])
+
+PROBLEMS: Any = problems(
+    ModelNotFound,
+    SnapshotNotFound,
+    SnapshotOfAnotherModel,
+    TextTooLong,
+    ModelFailed,
+    ModelNotReady,
+    QueueUnavailable,
+    ProbeTimedOut,
+)
+
+
+class Probes(BaseModel):
+    """The answers, one for each prompt; with `compare`, each holds a second one."""
+
+    data: list[ProbeOut]
+
+
+@router.get("", responses=PROBLEMS, response_model_exclude_unset=True)
+async def probe_once(
+    *,
+    model_id: str,
+    house: HouseDep,
+    prompt: Annotated[str, Query(min_length=1, max_length=20_000, examples=["France is"])],
+    target: Annotated[
+        list[str], Query(max_length=MAX_TARGETS, description="How likely is this to follow?")
+    ] = [],  # noqa: B006  (FastAPI copies it)
+    snapshot: Annotated[str | None, Query(description="An older state.")] = None,
+    top_k: Annotated[int, Query(ge=0, le=MAX_TOP)] = 5,
+    max_tokens: Annotated[int, Query(ge=0, le=MAX_TOKENS)] = 20,
+) -> ProbeOut:
+    """Put one prompt to a model."""
+    asked = ProbeIn(
+        prompts=[prompt],
+        targets=target,
+        snapshot=snapshot,
+        compare=None,
+        top_k=top_k,
+        max_tokens=max_tokens,
+    )
+    return (await _ask(house, model_id, asked))[0]
+
+
+@router.post("", responses=PROBLEMS, response_model_exclude_unset=True)
+async def probe_many(model_id: str, body: ProbeIn, house: HouseDep) -> Probes:
+    """Put several prompts to a model, with candidate targets, at one snapshot or two."""
+    return Probes(data=await _ask(house, model_id, body))
+
+
+async def _ask(house: House, model_id: str, asked: ProbeIn) -> list[ProbeOut]:
+    await run_in_threadpool(_check, house, model_id, asked)
+    message = ProbeMessage(
+        id=new_id("prb"),
+        deadline=time.time() + house.settings.probe_deadline_s,
+        prompts=asked.prompts,
+        targets=asked.targets,
+        snapshot=asked.snapshot,
+        compare=asked.compare,
+        top_k=asked.top_k,
+        max_tokens=asked.max_tokens,
+    )
+    answers = await probe.ask(house.redis, model_id, message)
+    return [ProbeOut.model_validate({"model": model_id, **answer}) for answer in answers]
+
+
+def _check(house: House, model_id: str, asked: ProbeIn) -> None:
+    with house.database.tx() as tx:
+        probe.check(tx, model_id, asked.snapshot, asked.compare)

@@ -1,0 +1,204 @@
+"""The only place where an error meets a status code. Answers are problem+json (RFC 9457).
+
+Every problem has a `code` from docs/errors.md, a `title`, a `detail` that says what to do next,
+and the fields that the error carries.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from app.api.mistakes import mistake
+from app.errors import (
+    BadHeader,
+    Conflict,
+    HeadMoved,
+    Json,
+    NotFound,
+    ProbeTimedOut,
+    Refused,
+    ServiceError,
+    Unavailable,
+    WrongInput,
+)
+from editing.errors import BadRequest, EditFailed, EditingError, StatsMissing
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[type[Exception], int] = {
+    BadRequest: 422,
+    EditFailed: 409,
+    StatsMissing: 409,
+    EditingError: 500,
+    NotFound: 404,
+    WrongInput: 422,
+    BadHeader: 400,
+    Conflict: 409,
+    HeadMoved: 412,
+    Unavailable: 503,
+    ProbeTimedOut: 504,
+    ServiceError: 500,
+}
+
+# Errors that nobody raises as a class of ours: the framework's, and the database's absence.
+NOT_FOUND = "not-found"
+INTERNAL = "internal-error"
+DATABASE_AWAY = "database-unavailable"
+PLAIN_CODES: Mapping[int, str] = {
+    400: "bad-json",
+    404: NOT_FOUND,
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+}
+RETRY_AFTER_S = "2"
+
+log = structlog.stdlib.get_logger()
+
+
+def status_of(error: type[Exception]) -> int:
+    """Return the status of an error: its own, or that of its nearest ancestor."""
+    return next(STATUS[kind] for kind in error.__mro__ if kind in STATUS)
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    fields: Mapping[str, Any] | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Say what went wrong."""
+    body: Json = {
+        **(fields or {}),
+        "type": f"urn:errata:error:{code}",
+        "title": title(code),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    said = dict(headers or {})
+    if code in _TRY_AGAIN:
+        said.setdefault("Retry-After", RETRY_AFTER_S)
+    return JSONResponse(body, status_code=status, headers=said, media_type=MEDIA_TYPE)
+
+
+def title(code: str) -> str:
+    """Return the code as words."""
+    return code.replace("-", " ").capitalize()
+
+
+def of(error: ServiceError | EditingError) -> JSONResponse:
+    """Say what an error of ours says."""
+    status, code = status_of(type(error)), error.code
+    if isinstance(error, Refused):
+        # A worker's no: its code is that of an error class, which knows its status here.
+        known = {each.code: each for each in every_error()}
+        code = error.said
+        status = error.status or (status_of(known[code]) if code in known else 500)
+    return problem(status, code, str(error), error.fields)
+
+
+def problems(*errors: type[ServiceError | EditingError]) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI should know of the errors that an endpoint may answer with."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        status = status_of(error)
+        answer = by_status.setdefault(
+            status,
+            {
+                "description": HTTPStatus(status).phrase,
+                "content": {
+                    MEDIA_TYPE: {
+                        "schema": {"$ref": "#/components/schemas/Problem"},
+                        "examples": {},
+                    }
+                },
+            },
+        )
+        answer["content"][MEDIA_TYPE]["examples"][error.code] = {
+            "summary": (error.__doc__ or "").partition("\n")[0],
+            "value": {"code": error.code, "title": title(error.code), "status": status},
+        }
+    return by_status
+
+
+def every_error() -> Iterator[type[ServiceError | EditingError]]:
+    """Go through every error class of the service and of the core."""
+    waiting: list[type[ServiceError | EditingError]] = [ServiceError, EditingError]
+    while waiting:
+        error = waiting.pop()
+        yield error
+        waiting.extend(error.__subclasses__())
+
+
+def install(app: FastAPI) -> None:
+    """Turn every way in which a request can fail into a problem."""
+    handlers: dict[type[Exception], Callable[[Request, Any], Any]] = {
+        ServiceError: _ours,
+        EditingError: _ours,
+        RequestValidationError: _unreadable,
+        HTTPException: _plain,
+        DBAPIError: _database,
+        PoolTimeout: _database,
+        Exception: _unforeseen,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+_TRY_AGAIN = frozenset(
+    {"model-not-ready", "queue-unavailable", "idempotency-key-in-flight", DATABASE_AWAY}
+)
+
+
+async def _ours(_: Request, error: ServiceError | EditingError) -> JSONResponse:
+    return of(error)
+
+
+async def _unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
+    found = mistake(error.errors(), request.headers.get("content-type", ""))
+    return problem(found.status, found.code, found.detail, {"errors": found.errors})
+
+
+async def _plain(request: Request, error: HTTPException) -> JSONResponse:
+    code = PLAIN_CODES.get(error.status_code, INTERNAL)
+    detail = {
+        NOT_FOUND: f"There is nothing at {request.url.path}. GET /docs shows what there is.",
+        "method-not-allowed": f"{request.url.path} has no {request.method}. GET /docs shows what "
+        "it has.",
+        "bad-json": "The body is not JSON. Check it with a JSON tool and send it again.",
+    }.get(code, str(error.detail))
+    return problem(error.status_code, code, detail, headers=error.headers)
+
+
+async def _database(request: Request, error: DBAPIError | PoolTimeout) -> JSONResponse:
+    away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    if not away and not getattr(error, "connection_invalidated", False):
+        return await _unforeseen(request, error)
+    log.warning("database.away", error=str(error).splitlines()[0])
+    return problem(
+        503,
+        DATABASE_AWAY,
+        "The database does not answer. Nothing was changed; send the request again in a moment, "
+        "with the same Idempotency-Key.",
+    )
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("http.failed", method=request.method, path=request.url.path, exc_info=error)
+    return problem(
+        500,
+        INTERNAL,
+        "The service failed in a way it did not foresee; its log says more. Send the request "
+        "again, with the same Idempotency-Key, and report it if it fails again.",
+    )

@@ -1,0 +1,200 @@
+"""The shapes of JSON that go out. Clients hold on to these: fields may be added, none changed."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.store.tables import Edit, Model, Snapshot
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+Status = Literal["queued", "running", "applied", "failed", "rejected", "cancelled"]
+
+
+class Problem(BaseModel):
+    """What went wrong, and what to do (RFC 9457). More fields depend on the code."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="One of docs/errors.md.")
+    detail: str
+
+
+class Listed(BaseModel, Generic[T]):
+    """A page of a list."""
+
+    data: list[T]
+    has_more: bool = False
+    next: str | None = Field(default=None, description="Send it as `after` to get the next page.")
+
+
+class OrderOut(BaseModel):
+    """An order of a model's queue."""
+
+    id: str
+    model: str
+    kind: Literal["edit", "restore", "retract", "compact"]
+    editor: str | None
+    ord: int
+    status: Status
+    requests: list[Json]
+    hparams: Json
+    source: str | None = Field(description="The snapshot that a restore brings back.")
+    parent: str | None = Field(description="The head it was applied to, bound when claimed.")
+    snapshot: str | None
+    live: bool = Field(description="Whether the head's manifest holds it.")
+    noop: bool = Field(description="The model answered so already.")
+    report: Json | None
+    error: Json | None
+    progress: Json | None
+    timings: Json | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, edit: Edit) -> "OrderOut":
+        """Show a row."""
+        return cls(
+            id=edit.id,
+            model=edit.model_id,
+            kind=cast("Any", edit.kind),
+            editor=edit.editor,
+            ord=edit.ord,
+            status=cast("Any", edit.status),
+            requests=edit.payload.get("requests", []),
+            hparams=edit.payload.get("hparams", {}),
+            source=edit.payload.get("snapshot"),
+            parent=edit.parent_id,
+            snapshot=edit.snapshot_id,
+            live=edit.live,
+            noop=edit.noop,
+            report=edit.report,
+            error=edit.error,
+            progress=edit.progress,
+            timings=edit.timings,
+            attempts=edit.attempts,
+            created_at=edit.created_at,
+            started_at=edit.started_at,
+            settled_at=edit.settled_at,
+        )
+
+
+class SnapshotOut(BaseModel):
+    """A state of a model."""
+
+    id: str
+    model: str
+    seq: int
+    parent: str | None
+    kind: Literal["base", "edit", "restore", "retract", "compact"]
+    label: str | None
+    edits: list[str] = Field(description="The edits it consists of, in order.")
+    fingerprint: str
+    report: Json | None
+    source: str | None = Field(description="The snapshot that a restore brought back.")
+    edit: str | None = Field(description="The order that made it.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, edits: list[str]) -> "SnapshotOut":
+        """Show a row."""
+        return cls(
+            id=snapshot.id,
+            model=snapshot.model_id,
+            seq=snapshot.seq,
+            parent=snapshot.parent_id,
+            kind=cast("Any", snapshot.kind),
+            label=snapshot.label,
+            edits=edits,
+            fingerprint=snapshot.fingerprint,
+            report=snapshot.report,
+            source=snapshot.source_id,
+            edit=snapshot.edit_id,
+            created_at=snapshot.created_at,
+        )
+
+
+class ModelOut(BaseModel):
+    """A registered model."""
+
+    id: str
+    source: Json
+    head: str | None = Field(description="The snapshot that is served.")
+    fingerprint: str | None = Field(description="Of the weights at the head.")
+    status: Literal["registered", "loading", "ready", "failed"]
+    seq: int | None = Field(description="The head's number.")
+    base_fingerprint: str | None
+    serving: bool = Field(description="Whether its worker is alive.")
+    waiting: int = Field(description="Orders not settled yet.")
+    info: Json | None
+    error: Json | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, model: Model, *, head: Snapshot | None, serving: bool, waiting: int) -> "ModelOut":
+        """Show a row."""
+        return cls(
+            id=model.id,
+            source=model.source,
+            head=model.head_id,
+            fingerprint=head.fingerprint if head else None,
+            status=cast("Any", model.status),
+            seq=model.head_seq,
+            base_fingerprint=model.base_fingerprint,
+            serving=serving,
+            waiting=waiting,
+            info=model.info,
+            error=model.error,
+            created_at=model.created_at,
+        )
+
+
+class TokenOut(BaseModel):
+    """A token and its probability."""
+
+    token: str
+    p: float
+
+
+class TargetOut(BaseModel):
+    """How likely a text is to follow."""
+
+    text: str
+    logprob: float
+    n_tokens: int
+
+
+class ProbeOut(BaseModel):
+    """What a model says to one prompt."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    snapshot: str
+    prompt: str
+    completion: str
+    top: list[TokenOut]
+    targets: list[TargetOut]
+    compare: "ProbeOut | None" = Field(
+        default=None,
+        description="The same prompt at the snapshot named as `compare`; only if one was.",
+    )
+
+
+class EditorOut(BaseModel):
+    """A method that writes facts."""
+
+    name: str
+    title: str
+    paper: str
+    summary: str
+    batch: bool
+    remembers: bool
+    hparams: Json = Field(description="JSON schema of its hparams.")

@@ -1,0 +1,53 @@
+"""Orders: look at one, list them, read what the journal says of one."""
+
+import re
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from app.errors import EditNotFound, ModelNotFound
+from app.services.pages import Page, cut
+from app.store.db import Tx
+from app.store.tables import Edit, JournalRow, Model
+
+SETTLED = frozenset({"applied", "failed", "rejected", "cancelled"})
+
+_ID = re.compile(r"edt_[0-9a-z]{26}")
+
+
+def get(tx: Tx, edit_id: str) -> Edit:
+    """Return an order."""
+    found = tx.session.get(Edit, edit_id) if _ID.fullmatch(edit_id) else None
+    if found is None:
+        raise EditNotFound(edit_id)
+    return found
+
+
+def page(
+    tx: Tx,
+    *,
+    after: str | None,
+    limit: int,
+    model: str | None = None,
+    status: str | None = None,
+    subject: str | None = None,
+) -> Page[Edit]:
+    """List orders, newest first; `subject` is one that an edit request names, exactly."""
+    query = select(Edit)
+    if model is not None:
+        if "\0" in model or tx.session.get(Model, model) is None:
+            raise ModelNotFound(model)
+        query = query.where(Edit.model_id == model)
+    if status is not None:
+        query = query.where(Edit.status == status)
+    if subject is not None:
+        query = query.where(Edit.payload.contains({"requests": [{"subject": subject}]}))
+    if after is not None:
+        query = query.where(Edit.id < get(tx, after).id)
+    return cut(tx.session.scalars(query.order_by(Edit.id.desc()).limit(limit + 1)).all(), limit)
+
+
+def events(tx: Tx, edit_id: str, *, after: int) -> Sequence[JournalRow]:
+    """Return what the journal says of an order, after the line with this id."""
+    query = select(JournalRow).where(JournalRow.edit_id == edit_id, JournalRow.id > after)
+    return tx.session.scalars(query.order_by(JournalRow.id)).all()

@@ -1,0 +1,34 @@
+"""Snapshots: every state a model has been in. Those of a removed model stay readable."""
+
+import re
+
+from sqlalchemy import select
+
+from app.errors import ModelNotFound, SnapshotNotFound, SnapshotOfAnotherModel
+from app.services.pages import Page, cut
+from app.store.db import Tx
+from app.store.tables import Model, Snapshot
+
+_ID = re.compile(r"snp_[0-9a-z]{26}")
+
+
+def get(tx: Tx, snapshot_id: str, *, of: str | None = None) -> Snapshot:
+    """Return a snapshot; with `of`, only one of that model."""
+    found = tx.session.get(Snapshot, snapshot_id) if _ID.fullmatch(snapshot_id) else None
+    if found is None:
+        raise SnapshotNotFound(snapshot_id)
+    if of is not None and found.model_id != of:
+        raise SnapshotOfAnotherModel(snapshot=snapshot_id, model=of, owner=found.model_id)
+    return found
+
+
+def page(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Page[Snapshot]:
+    """List a model's snapshots, newest first."""
+    if "\0" in model_id or tx.session.get(Model, model_id) is None:
+        raise ModelNotFound(model_id)
+    query = select(Snapshot).where(Snapshot.model_id == model_id)
+    if after is not None:
+        query = query.where(Snapshot.seq < get(tx, after, of=model_id).seq)
+    return cut(
+        tx.session.scalars(query.order_by(Snapshot.seq.desc()).limit(limit + 1)).all(), limit
+    )
