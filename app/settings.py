@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     database_url: str = "postgresql+psycopg://errata@localhost/errata"
     redis_url: str = "redis://localhost:6379/0"
     data_dir: Path = Path(".errata")
+    cache_dir: Path | None = None  # what can be computed again; None means data_dir/cache
     blob_url: str = ""  # file://, s3:// or gs://; empty means data_dir/blobs
     small_blob_bytes: int = Field(default=1 << 20, ge=0)  # larger ones leave Postgres
 
@@ -64,4 +65,4 @@ class Settings(BaseSettings):
     @property
     def cache(self) -> Path:
         """Where workers keep what can be computed again: converted weights, statistics."""
-        return self.data_dir.absolute() / "cache"
+        return (self.cache_dir or self.data_dir / "cache").absolute()
