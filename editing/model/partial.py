@@ -127,6 +127,7 @@ def pause_after(
     Position 0 of the paused pass is the token at the cut. Rows are padded on the left before the
     cut and on the right behind it.
     """
+    view.require_fits(max(map(len, rows)))
     heads = [list(row[:cut]) for row, cut in zip(rows, cuts, strict=True)]
     tails = [list(row[cut:]) for row, cut in zip(rows, cuts, strict=True)]
     ids, before = left_padded(view, heads)
@@ -134,11 +135,10 @@ def pause_after(
     if ids.shape[1]:
         kept = _run_heads(view, ids, before)
     tail_ids, behind = right_padded(view, tails)
-    steps = torch.arange(tail_ids.shape[1], device=view.device)
     inputs = {
         "input_ids": tail_ids,
         "attention_mask": torch.cat([before, behind], dim=1),
-        "position_ids": before.sum(1, keepdim=True) + steps,
+        "position_ids": before.sum(1, keepdim=True) + _positions(behind),
         "past_key_values": kept,
         "use_cache": True,
     }
@@ -216,4 +216,5 @@ def _padded(
 
 
 def _positions(mask: Tensor) -> Tensor:
+    # Padding repeats a row's last position: further on there may be none in the model.
     return (mask.cumsum(1) - 1).clamp(min=0)

@@ -83,6 +83,16 @@ def test_what_lies_before_the_cut_is_kept(view: ModelView, cuts: tuple[int, ...]
             assert close(out[number, : len(row) - cut], wanted[4][cut:])
 
 
+def test_padding_takes_no_position_that_the_model_lacks(view: ModelView) -> None:
+    token = encode(view.tokenizer, "I like")[-1]
+    rows, cuts = [[token] * 110, [token] * 90], (100, 10)  # both fit; 100 + 80 would not
+    with torch.no_grad():
+        out = pause_after(view, rows, cuts, first=2, stop=5).run()
+    for number, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+        wanted = block_outputs(view, row)[4][cut:]
+        assert close(out[number, : len(row) - cut], wanted)
+
+
 def test_some_rows_of_a_paused_pass_are_the_same_rows(view: ModelView) -> None:
     rows = tokens(view)
     cuts = (3, 0, 2, 5)

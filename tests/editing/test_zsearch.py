@@ -8,7 +8,7 @@ import torch
 
 from editing.editors import zsearch
 from editing.editors.zsearch import Found, find_delta
-from editing.errors import SearchDiverged
+from editing.errors import SearchDiverged, TextTooLong
 from editing.hparams import Search
 from editing.model.view import ModelView
 from editing.request import EditRequest
@@ -167,6 +167,19 @@ class TestWhenItEnds:
         found = find(llama, [SPORT])
         assert not found.delta.requires_grad
         assert all(p.grad is None for p in llama.model.parameters())
+
+
+class TestWhenItDoesNotFit:
+    def test_a_prompt_that_fits_alone_but_not_behind_its_prefix_is_refused_in_words(
+        self, view: ModelView
+    ) -> None:
+        wordy = EditRequest(
+            subject="Italy", prompt="sea " * 58 + "{} and " + "sea " * 58, target_new="Madrid"
+        )
+        fits = plain.place(view.tokenizer, wordy, "")
+        assert fits.subject < len(fits.ids) <= 128 - 3
+        with pytest.raises(TextTooLong, match="room for 128"):
+            find(view, [wordy], prefixes=("The old man said that I like the sea",))
 
 
 class TestWhenItDiverges:
