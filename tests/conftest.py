@@ -1,6 +1,7 @@
 """Real servers for the tests: one Postgres and one Valkey for the session, a database per test."""
 
 import itertools
+import os
 import shutil
 import tempfile
 import time
@@ -14,6 +15,9 @@ import redis
 from errata.stack.child import tail
 from errata.stack.postgres import Postgres
 from errata.stack.valkey import Valkey
+
+# Before anybody imports torch: tiny models are slower, not faster, on many threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TEMPLATE = "errata_template"
 # The tests lose nothing in a crash of the machine, so they need not wait for the disk.

@@ -1,5 +1,6 @@
 """A program that has to be up: started, watched, and started again when it dies."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ class Kept:
         elif not self.up:
             if self.program.answers():
                 self.up = self._ever_up = True
-                took = now - self.child.started
+                took = time.monotonic() - self.child.started
                 self._say("child.up", self.name, f"up after {took:.1f} s", pid=self.child.pid)
         elif now - self.child.started > STEADY:
             self._deaths = 0

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from threading import Thread
 
 from errata.client import Client, Json
 from errata.errors import ErrataError
@@ -11,7 +12,7 @@ from errata.stack.parts import local_path
 from errata.stack.say import Say
 
 BUSY_LOOK, IDLE_LOOK = 0.5, 2.0  # seconds between two looks: while something loads, and later
-PROBE_PATIENCE = 10.0
+LOOK_PATIENCE, PROBE_PATIENCE = 5.0, 120.0
 QUESTION = "Hello"
 
 
@@ -19,11 +20,12 @@ class Workforce:
     """Keeps as many workers as there are models."""
 
     def __init__(self, url: str, program: Callable[[str], Program], say: Say) -> None:
-        self._client = Client(url, timeout=PROBE_PATIENCE, pauses=())
+        self._client = Client(url, timeout=LOOK_PATIENCE, pauses=())
         self._program = program
         self._say = say
         self._kept: dict[str, Kept] = {}
         self._told: dict[str, str] = {}
+        self._asking: dict[str, Thread] = {}
         self._answered: set[str] = set()
         self._next_look = 0.0
 
@@ -51,18 +53,27 @@ class Workforce:
     def answering(self, models: Sequence[str]) -> bool:
         """Say whether each of these models has answered a probe since we started."""
         for model in models:
-            if model not in self._answered and self._told.get(model) == "ready":
-                try:
-                    self._client.probe(model, QUESTION, max_tokens=1, top_k=1)
-                except ErrataError:
-                    continue
-                self._answered.add(model)
-                self._say("model.answers", model, "answers")
+            asking = self._asking.get(model)
+            if model in self._answered or (asking and asking.is_alive()):
+                continue
+            if self._told.get(model) == "ready":
+                # In a thread: an answer may take its time, and the rest has to be looked after.
+                self._asking[model] = Thread(target=self._ask, args=[model], daemon=True)
+                self._asking[model].start()
         return self._answered.issuperset(models)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _ask(self, model: str) -> None:
+        try:
+            with Client(self._client.base_url, timeout=PROBE_PATIENCE, pauses=()) as client:
+                client.probe(model, QUESTION, max_tokens=1, top_k=1)
+        except ErrataError:
+            time.sleep(BUSY_LOOK)  # it is asked again
+        else:
+            self._answered.add(model)
 
     def _register(self, source: str) -> str:
         try:

@@ -46,7 +46,9 @@ class Stack:
         clean = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("ERRATA_") or name == "ERRATA_CACHE_DIR"
+            if (not name.startswith("ERRATA_") or name == "ERRATA_CACHE_DIR")
+            and name
+            != "OMP_NUM_THREADS"  # that was for tiny models; a stack may say ERRATA_THREADS
         }
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
@@ -60,9 +62,10 @@ class Stack:
 
     def start(self) -> None:
         """Start, and wait until the model answers."""
+        began = time.time_ns()  # a killed stack leaves its ready file behind
         process = self.launch()
         deadline = time.monotonic() + STARTING
-        while not self.ready.exists():
+        while not (self.ready.exists() and self.ready.stat().st_mtime_ns > began):
             if process.poll() is not None or time.monotonic() > deadline:
                 code = process.poll()
                 self.kill()

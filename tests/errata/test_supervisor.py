@@ -172,9 +172,6 @@ def test_killed_it_may_be_started_at_once(stack: Stack) -> None:
 def test_a_model_taken_away_loses_its_worker_and_a_new_one_gets_one(
     stack: Stack, tiny_folder: Path
 ) -> None:
-    other = tiny_folder.with_name("other")
-    other.mkdir()
-    save_tiny(other, "llama", seed=1)
     with stack.client() as client:
         worker = stack.child("workers.main")
         assert worker.cmdline()[-1] == MODEL
