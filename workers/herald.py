@@ -44,7 +44,7 @@ class Herald:
         )
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._serving: Callable[[], Json | None] = lambda: None
-        self._progress_at = 0.0
+        self._told = "", 0.0  # the order whose progress was told last, and when
         self._away = False
         self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
 
@@ -66,9 +66,10 @@ class Herald:
 
     def progress(self, edit: str, epoch: int, step: Step) -> None:
         """Tell how far an order has come, at most once a second."""
+        told, at = self._told
         now = time.monotonic()
-        if now - self._progress_at >= _PROGRESS_EVERY_S:
-            self._progress_at = now
+        if edit != told or now - at >= _PROGRESS_EVERY_S:
+            self._told = edit, now
             self._waiting.put(lambda: self._tell_progress(edit, epoch, step))
 
     def _send_reply(self, probe: str, reply: ProbeReply) -> None:

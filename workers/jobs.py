@@ -84,7 +84,7 @@ class Bench:
             except SQLAlchemyError as error:
                 if not is_away(error):
                     raise
-                say_away(error)
+                say_away(error, pause)
                 unsure = True
                 yield pause
             fate = yield from self.ask(lambda tx: _fate(tx, order.id))

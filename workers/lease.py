@@ -107,6 +107,7 @@ class Lease:
         self._wake = wake
         self._lock: psycopg.Connection | None = None
         self._beat: psycopg.Connection | None = None
+        self._away = False  # Postgres did not answer the last heartbeat
         self._released = threading.Event()
         self._on_hung: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
@@ -178,8 +179,11 @@ class Lease:
             if self._beat.execute(_RENEW, values).fetchone() is None:
                 return False
             self._keep_lock(values)
+            self._away = False
         except psycopg.OperationalError as error:
-            log.warning("lease.unrenewed", error=str(error).splitlines()[0])
+            if not self._away:  # said once, not with every beat
+                log.warning("lease.unrenewed", error=str(error).splitlines()[0])
+            self._away = True
             self._close(self._beat)
             self._beat = None
         return True
@@ -215,7 +219,7 @@ class Lease:
         self._released.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=5)
-        if self._lock is not None and not self.lost.is_set():
+        if self.epoch and self._lock is not None and not self.lost.is_set():
             try:
                 self._lock.execute(_RELEASE, {**self._terms.values, "epoch": self.epoch})
             except psycopg.Error as error:

@@ -40,9 +40,13 @@ class Listener(ABC):
         """Begin to listen."""
         self._thread.start()
 
+    def hush(self) -> None:
+        """Listen no more once the read that is going on has ended."""
+        self._stopped.set()
+
     def stop(self) -> None:
         """Listen no more. What was heard before is kept."""
-        self._stopped.set()
+        self.hush()
         self._thread.join(timeout=_BLOCK_S + _MARGIN_S)
         self._redis.close()
 

@@ -20,7 +20,7 @@ from editing.step import Step
 T = TypeVar("T")
 
 _FIRST_S = 0.1
-_LONGEST_S = 5.0
+_LONGEST_S = 2.0
 
 log = structlog.stdlib.get_logger()
 
@@ -62,7 +62,7 @@ def patiently(database: Database, ask: Callable[[Tx], T]) -> Work[T]:
         except SQLAlchemyError as error:
             if not is_away(error):
                 raise
-            say_away(error)
+            say_away(error, pause)
         yield pause
     raise AssertionError  # pauses() has no end
 
@@ -75,14 +75,15 @@ def undisturbed(make: Callable[[], Work[T]]) -> Work[T]:
         except SQLAlchemyError as error:
             if not is_away(error):
                 raise
-            say_away(error)
+            say_away(error, pause)
         yield pause
     raise AssertionError
 
 
-def say_away(error: SQLAlchemyError) -> None:
-    """Tell the operator what is being waited for."""
-    log.warning("postgres.away", error=str(error).splitlines()[0])
+def say_away(error: SQLAlchemyError, pause: Pause) -> None:
+    """Tell the operator what is being waited for, once."""
+    if pause.seconds == _FIRST_S:
+        log.warning("postgres.away", error=str(error).splitlines()[0])
 
 
 def end_idle_transactions(engine: Engine, seconds: float) -> None:

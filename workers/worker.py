@@ -185,6 +185,7 @@ class Worker:
         leaving.callback(lambda: probes.give_back(inbox.take()))
         leaving.callback(probes.stop)
         leaving.callback(orders.stop)
+        leaving.callback(probes.hush)
         self._drop_everything = False
         relay.start()
         herald.start(serving)

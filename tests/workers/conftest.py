@@ -1,6 +1,5 @@
 """A tiny model in a folder, a fresh journal, and workers that end with the test."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def shop(queue: Queue, redis_url: str, tmp_path: Path) -> Iterator[Shop]:
         "ERRATA_THREADS": "1",
         "ERRATA_LEASE_TTL_S": "1",
         "ERRATA_POLL_S": "0.3",
-        "PYTHONPATH": os.getcwd(),
+        "PYTHONPATH": str(Path.cwd()),
     }
     with Redis.from_url(redis_url) as redis:
         shop = Shop(queue, redis, environ, tmp_path)

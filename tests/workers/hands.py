@@ -15,7 +15,6 @@ from workers.host import ModelHost
 from workers.jobs import Bench, Foreman
 from workers.patience import Pause
 
-
 IDLE_S = 0.017  # unlike any pause made while Postgres is away
 
 

@@ -1,6 +1,6 @@
 """A worker process for the tests, with tricks played on it from outside.
 
-Imported once by a fork server: torch and transformers take seconds to import, a fork does not.
+Imported once by a fork server: torch and transformers take seconds to import, a fork takes none.
 """
 
 import os
@@ -10,6 +10,10 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+# Models and editors are imported when first used; here, before the first fork.
+import editing.editors.memit
+import editing.editors.rome  # noqa: F401
+import tests.tiny  # noqa: F401
 from editing import walk
 from editing.step import Step
 from workers import main
@@ -56,3 +60,12 @@ def run(model: str, environ: dict[str, str], log: Path, tricks: tuple[str, ...])
     for trick in tricks:
         walk.edit = TRICKS[trick]
     sys.exit(main.main(["--model", model]))
+
+
+def leave_behind(model: str, environ: dict[str, str], log: Path, note: Path) -> None:
+    """Be the parent of a worker, and wait to be killed."""
+    child = os.fork()
+    if child == 0:
+        run(model, environ, log, ())
+    note.write_text(str(child))
+    time.sleep(3600)

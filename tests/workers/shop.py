@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,7 +72,9 @@ class Queue:
             row = tx.session.get_one(Model, model)
             row.removed_at, row.status = datetime.now(UTC), "removed"
 
-    def order(self, *requests: Json, model: str = MODEL, editor: str = "rome", **hparams: Any) -> str:
+    def order(
+        self, *requests: Json, model: str = MODEL, editor: str = "rome", **hparams: Any
+    ) -> str:
         return self._add(model, "edit", editor, {"requests": list(requests), "hparams": hparams})
 
     def restore(self, snapshot: str, model: str = MODEL) -> str:
@@ -84,9 +86,7 @@ class Queue:
             number = tx.session.scalars(later.returning(Model.next_ord - 1)).one()
             edit = new_id("edt")
             tx.session.add(
-                Edit(
-                    id=edit, model_id=model, ord=number, kind=kind, editor=editor, payload=payload
-                )
+                Edit(id=edit, model_id=model, ord=number, kind=kind, editor=editor, payload=payload)
             )
         return edit
 
@@ -158,11 +158,12 @@ class Shop:
         return beat()
 
     def probe(self, *prompts: str, seconds: float = 20, **asked: Any) -> ProbeReply:
+        options: Json = {"max_tokens": 2, **asked}
         message = ProbeMessage(
             id=uuid.uuid4().hex,
             deadline=time.time() + seconds,
             prompts=list(prompts),
-            **{"max_tokens": 2, **asked},
+            **options,
         )
         self.redis.rpush(streams.probes(MODEL), message.to_json())
         found: Any = self.redis.blpop([streams.probe_reply(message.id)], timeout=seconds)
@@ -195,7 +196,7 @@ def eventually(true: Callable[[], bool], what: str, seconds: float = PATIENCE) -
 
 
 @contextmanager
-def frozen(process: BaseProcess) -> Iterator[None]:
+def frozen(process: BaseProcess) -> Generator[None]:
     os.kill(process.pid or 0, signal.SIGSTOP)
     try:
         yield

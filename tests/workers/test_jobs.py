@@ -1,6 +1,6 @@
 """Orders, from claim to settled, without a process around them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,7 @@ def test_an_edit_is_measured_settled_and_served(queue: Queue, hands: Hands) -> N
     assert says(hands) == "football"
 
 
-def test_the_next_worker_comes_to_the_same_bits(
-    queue: Queue, hands: Hands, tmp_path: Path
-) -> None:
+def test_the_next_worker_comes_to_the_same_bits(queue: Queue, hands: Hands, tmp_path: Path) -> None:
     queue.order(LEBRON)
     queue.order(FRANCE, SERENA, editor="memit")
     queue.order({**LEBRON, "target_new": "tennis"}, editor="memit-history")
@@ -202,12 +200,12 @@ def test_between_any_two_steps_the_head_is_served(queue: Queue, hands: Hands) ->
 # ---- Postgres goes away --------------------------------------------------------------------------
 
 
-def cut(database: Database, monkeypatch: pytest.MonkeyPatch, *, after: bool, times: int) -> list[int]:
-    """Break every transaction that settles, before its commit or after it, for a few times."""
+def cut(monkeypatch: pytest.MonkeyPatch, *, after: bool, times: int = 1) -> list[int]:
+    """Break transactions that settle, before their commit or after it, for a few times."""
     real, broken = Database.tx, list[int]()
 
     @contextmanager
-    def tx(self: Database) -> Iterator[Tx]:
+    def tx(self: Database) -> Generator[Tx]:
         with real(self) as one:
             yield one
             settles = any(event.startswith("edit.settled") for event, _ in one.events)
@@ -226,7 +224,7 @@ def cut(database: Database, monkeypatch: pytest.MonkeyPatch, *, after: bool, tim
 def test_when_the_reply_to_a_commit_is_lost_an_edit_is_applied_once(
     queue: Queue, hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, after: bool
 ) -> None:
-    broken = cut(queue.database, monkeypatch, after=after, times=1)
+    broken = cut(monkeypatch, after=after)
     edits = [queue.order(LEBRON), queue.order(SERENA)]
     queue.restore(hands.host.head)
     hands.work()
@@ -244,7 +242,7 @@ def test_a_claim_whose_reply_was_lost_is_no_attempt(
     real, broken = Database.tx, list[int]()
 
     @contextmanager
-    def tx(self: Database) -> Iterator[Tx]:
+    def tx(self: Database) -> Generator[Tx]:
         with real(self) as one:
             yield one
         if len(broken) < 5 and any(event == "edit.claimed" for event, _ in one.events):
@@ -265,7 +263,7 @@ def test_while_postgres_is_away_the_model_stays_and_the_loop_is_asked_to_wait(
     real = Database.tx
 
     @contextmanager
-    def tx(self: Database) -> Iterator[Tx]:
+    def tx(self: Database) -> Generator[Tx]:
         if next(away, False):
             raise OperationalError("BEGIN", {}, Exception("no connection"))
         with real(self) as one:

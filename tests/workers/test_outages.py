@@ -1,0 +1,102 @@
+"""Postgres or Redis go away under a worker and come back: it keeps the model, and goes on."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.store.db import Database
+from app.store.migrate import upgrade
+from errata.stack.child import Child
+from errata.stack.postgres import Postgres
+from errata.stack.valkey import Valkey
+from tests.conftest import HASTY, wait_until
+from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, Queue, Shop
+
+
+class Outage:
+    """A server of this test alone, that can be killed and started again."""
+
+    def __init__(self, server: Postgres | Valkey) -> None:
+        self.server = server
+        self.child: Child | None = None
+
+    def begin(self) -> None:
+        assert self.child is not None
+        self.child.stop()
+
+    def end(self) -> None:
+        self.child = self.server.start()
+        wait_until(self.server.answers)
+
+
+@pytest.fixture
+def postgres(servers_folder: Path) -> Iterator[Outage]:
+    server = Postgres(servers_folder / "own-pg", servers_folder / "own-pg.log", HASTY)
+    server.prepare()
+    outage = Outage(server)
+    outage.end()
+    server.ensure_database()
+    yield outage
+    outage.begin()
+
+
+@pytest.fixture
+def valkey(servers_folder: Path) -> Iterator[Outage]:
+    server = Valkey(servers_folder / "own-vk", servers_folder / "own-vk.log")
+    server.prepare()
+    outage = Outage(server)
+    outage.end()
+    yield outage
+    outage.begin()
+
+
+def word(shop: Shop) -> str:
+    reply = shop.probe(LEBRON_ASKS)
+    assert reply.ok, reply.error
+    return str(reply.data[0]["completion"]).split(".")[0].strip()
+
+
+def test_postgres_away_for_longer_than_the_lease(
+    shop: Shop, postgres: Outage, tiny_folder: Path
+) -> None:
+    assert isinstance(postgres.server, Postgres)
+    url = postgres.server.url()
+    upgrade(url)
+    database = Database(url)
+    queue = Queue(database)
+    queue.register(MODEL, tiny_folder)
+    worker = shop.worker(database_url=url)
+    before = shop.serving(worker)
+    postgres.begin()
+    gone = time.monotonic()
+    assert word(shop) == "basketball"  # the head is in memory
+    assert time.monotonic() - gone < 5
+    time.sleep(1.5)
+    postgres.end()
+    edits = [queue.order(LEBRON), queue.order(FRANCE)]
+    assert [queue.settled(edit).status for edit in edits] == ["applied"] * 2, shop.said()
+    assert word(shop) == "football"
+    assert shop.serving(worker)["epoch"] == before["epoch"]  # never loaded again
+    assert shop.said().count("worker.serving") == 1
+    worker.terminate()
+    worker.join(20)
+    database.close()
+
+
+def test_redis_away_and_back(shop: Shop, valkey: Outage) -> None:
+    assert isinstance(valkey.server, Valkey)
+    valkey.begin()
+    worker = shop.worker(redis_url=valkey.server.url())
+    edit = shop.queue.order(LEBRON)
+    assert shop.queue.settled(edit).status == "applied"
+    valkey.end()
+    with type(shop.redis).from_url(valkey.server.url()) as redis:
+        shop.redis = redis
+        shop.serving(worker)
+        assert word(shop) == "football"
+    os.kill(worker.pid or 0, 15)
+    worker.join(20)
+    assert worker.exitcode == 0
