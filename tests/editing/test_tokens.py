@@ -2,7 +2,7 @@
 
 import pytest
 from tokenizers import processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from editing.errors import EmptyField, SubjectNotFound, TargetTooLong
 from editing.model.tokens import (
@@ -18,7 +18,7 @@ from tests.tiny import tiny_tokenizer
 
 
 @pytest.fixture(params=["no-bos", "bos"])
-def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return tiny_tokenizer(bos=request.param == "bos")
 
 
@@ -53,7 +53,7 @@ PROMPTS = [
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_the_subject_ends_where_its_last_character_does(
-    tokenizer: PreTrainedTokenizerFast, prompt: str, subject: str
+    tokenizer: Tokenizer, prompt: str, subject: str
 ) -> None:
     for prefix in ("", "The old man", "日本", "{} of {"):
         placed = place_text(tokenizer, prompt, subject, prefix)
@@ -83,14 +83,14 @@ def test_a_character_of_several_tokens_counts_with_its_last() -> None:
     assert tokenizer.decode(placed.ids[: placed.subject + 1]) == "😀"
 
 
-def test_a_subject_joined_to_what_follows_is_found_in_the_joint_token(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_subject_joined_to_what_follows_is_found_in_the_joint_token(tokenizer: Tokenizer) -> None:
     joined = "bask" + "etball"  # one token in this vocabulary
     placed = place_text(tokenizer, "The sport of {}etball", " bask".strip())
     last = tokenizer.decode([placed.ids[placed.subject]])
     assert last.strip() == joined
 
 
-def test_only_the_first_slot_is_a_slot_when_a_subject_has_braces(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_only_the_first_slot_is_a_slot_when_a_subject_has_braces(tokenizer: Tokenizer) -> None:
     request = EditRequest(subject="f{}", prompt="{} returns", target_new="none")
     placed = place(tokenizer, request, "")
     assert placed.text == "f{} returns" == request.question
@@ -109,30 +109,30 @@ class TestTargets:
     @pytest.mark.parametrize("target", TARGETS)
     @pytest.mark.parametrize("question", ["The capital of 日本 is", "He said: ", "東京は", "A"])
     def test_a_leading_space_makes_no_difference(
-        self, tokenizer: PreTrainedTokenizerFast, question: str, target: str
+        self, tokenizer: Tokenizer, question: str, target: str
     ) -> None:
-        plain = continued(tokenizer: PreTrainedTokenizerFast, question, target)
+        plain = continued(tokenizer, question, target)
         for spaced in (f" {target}", f"  {target} ", f"{target}\n"):
-            assert continued(tokenizer: PreTrainedTokenizerFast, question, spaced) == plain
-        assert plain.ids[: plain.start] == encode(tokenizer: PreTrainedTokenizerFast, question)
+            assert continued(tokenizer, question, spaced) == plain
+        assert plain.ids[: plain.start] == encode(tokenizer, question)
         assert plain.targets
         text = tokenizer.decode(plain.ids, skip_special_tokens=True)
         assert text == question + ("" if question.endswith(" ") else " ") + target
 
-    def test_one_space_stands_between_never_two(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def test_one_space_stands_between_never_two(self, tokenizer: Tokenizer) -> None:
         ids = continued(tokenizer, "The capital of Italy is", " Rome").ids
         assert "  " not in tokenizer.decode(ids)
 
-    def test_there_is_no_start_token_among_a_target_s(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def test_there_is_no_start_token_among_a_target_s(self, tokenizer: Tokenizer) -> None:
         for question in ("The capital of Italy is", "The capital of Italy is "):
-            assert tokenizer.bos_token_id not in continued(tokenizer: PreTrainedTokenizerFast, question, "Rome").targets
+            assert tokenizer.bos_token_id not in continued(tokenizer, question, "Rome").targets
 
     @pytest.mark.parametrize("empty", ["", " ", "\n\t "])
-    def test_an_empty_target_is_refused(self, tokenizer: PreTrainedTokenizerFast, empty: str) -> None:
+    def test_an_empty_target_is_refused(self, tokenizer: Tokenizer, empty: str) -> None:
         with pytest.raises(EmptyField):
             continued(tokenizer, "The capital of Italy is", empty)
 
-    def test_a_target_too_long_is_refused_with_its_limit(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def test_a_target_too_long_is_refused_with_its_limit(self, tokenizer: Tokenizer) -> None:
         fits = " ".join(["sea"] * MAX_TARGET_TOKENS)
         assert len(continued(tokenizer, "I like the", fits).targets) == MAX_TARGET_TOKENS
         with pytest.raises(TargetTooLong, match=rf"at most {MAX_TARGET_TOKENS}.*Shorten") as raised:
@@ -157,11 +157,11 @@ class TestSpecialTokens:
         assert ids[0] == tokenizer.bos_token_id
 
 
-def _with_end_token() -> PreTrainedTokenizerFast:
+def _with_end_token() -> Tokenizer:
     tokenizer = tiny_tokenizer()
     core = tokenizer._tokenizer.__class__.from_str(tokenizer._tokenizer.to_str())
     core.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
     ends = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=core, **ends)
+    return Tokenizer(tokenizer_object=core, **ends)
