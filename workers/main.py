@@ -9,6 +9,7 @@ Exit codes
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,4 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is put away by now; the interpreter would take torch apart for seconds.
+    os._exit(code)

@@ -59,7 +59,9 @@ def run(model: str, environ: dict[str, str], log: Path, tricks: tuple[str, ...])
         os.dup2(stream.fileno(), 2)
     for trick in tricks:
         walk.edit = TRICKS[trick]
-    sys.exit(main.main(["--model", model]))
+    code = main.main(["--model", model])
+    sys.stderr.flush()
+    os._exit(code)  # as the module itself does
 
 
 def leave_behind(model: str, environ: dict[str, str], log: Path, note: Path) -> None:
