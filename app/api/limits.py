@@ -3,18 +3,14 @@
 import time
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem
 from app.metrics import Metrics
 
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds, by machines
 
 log = structlog.stdlib.get_logger()
-
-
-class TooLarge(Exception):
-    """The body has passed the limit while it was read."""
 
 
 class BodyLimit:
@@ -30,33 +26,20 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         size = 0
-        answered = False
 
         async def counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._limit:
-                raise TooLarge
+                # Of this kind, since the framework takes any other for broken JSON.
+                raise HTTPException(
+                    413,
+                    f"The body is larger than {self._limit} bytes. Split the order into several.",
+                )
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, noted)
-        except TooLarge:
-            if answered:
-                raise
-            answer = problem(
-                413,
-                "body-too-large",
-                f"The body is larger than {self._limit} bytes. Split the order into several.",
-                {"limit": self._limit},
-            )
-            await answer(scope, receive, send)
+        await self._app(scope, counted, send)
 
 
 class Counted:

@@ -49,7 +49,9 @@ def mistake(found: Sequence[Mapping[str, Any]], content_type: str) -> Mistake:
 
 def _what(found: Mapping[str, Any]) -> str:
     if found["type"] == "json_invalid":
-        return f"{found.get('ctx', {}).get('error', found['msg'])}, near character {found['loc'][-1]}"
+        return (
+            f"{found.get('ctx', {}).get('error', found['msg'])}, near character {found['loc'][-1]}"
+        )
     return str(found["msg"])
 
 

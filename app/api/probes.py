@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.api.bodies import MAX_TARGETS, MAX_TOKENS, MAX_TOP, ProbeIn
 from app.api.deps import House, HouseDep
@@ -59,14 +60,17 @@ async def probe_once(
     max_tokens: Annotated[int, Query(ge=0, le=MAX_TOKENS)] = 20,
 ) -> ProbeOut:
     """Put one prompt to a model."""
-    asked = ProbeIn(
-        prompts=[prompt],
-        targets=target,
-        snapshot=snapshot,
-        compare=None,
-        top_k=top_k,
-        max_tokens=max_tokens,
-    )
+    try:
+        asked = ProbeIn(
+            prompts=[prompt],
+            targets=target,
+            snapshot=snapshot,
+            compare=None,
+            top_k=top_k,
+            max_tokens=max_tokens,
+        )
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
     return (await _ask(house, model_id, asked))[0]
 
 

@@ -90,9 +90,7 @@ def _edits() -> None:
     )
     waiting = sa.text("status IN ('queued', 'running')")
     op.create_index("ix_edits_waiting", "edits", ["model_id", "ord"], postgresql_where=waiting)
-    op.create_index(
-        "ix_edits_live", "edits", ["model_id", "ord"], postgresql_where=sa.text("live")
-    )
+    op.create_index("ix_edits_live", "edits", ["model_id", "ord"], postgresql_where=sa.text("live"))
     op.create_index("ix_edits_model_id_id", "edits", ["model_id", "id"])
     op.create_index(
         "ix_edits_payload",

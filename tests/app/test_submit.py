@@ -76,7 +76,7 @@ def test_two_relays_send_each_message_once(
 
 @pytest.mark.usefixtures("hands")
 def test_ord_is_the_order_of_commits(database: Database) -> None:
-    """Whoever has the lower ord is visible first: a slow transaction keeps the later ones waiting."""
+    """Whoever has the lower ord is visible first: a slow transaction keeps the others waiting."""
     order = submit.EditOrder(requests=[FACT], model=MODEL)
 
     def quickly(_: int) -> int:
