@@ -83,11 +83,16 @@ class ModelView:
             "device": str(self.device),
         }
 
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model has room for; None where nothing bounds it."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return limit if isinstance(limit, int) else None
+
     def require_fits(self, tokens: int) -> None:
         """Raise TextTooLong where the model has no position for so many tokens."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(limit, int) and tokens > limit:
-            raise TextTooLong(tokens=tokens, limit=limit)
+        if self.positions is not None and tokens > self.positions:
+            raise TextTooLong(tokens=tokens, limit=self.positions)
 
     # ---- weights ---------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from editing.errors import EmptyField
 from editing.hparams import Statistics
 from editing.model.generate import Decoder, draw
 from editing.model.partial import right_padded
@@ -85,7 +86,7 @@ def ensure_moments(
     """Collect C for the layers that lack it. The caller shows the untouched model meanwhile.
 
     `recipe.text` is "self" for text sampled from the model, or the name and revision of the corpus
-    that `texts` iterates.
+    that `texts` iterates. Raises EmptyField when that has no token to count.
     """
     template = MomentKey(base_fingerprint, layers[0], recipe)
     keys = [replace(template, layer=layer) for layer in layers]
@@ -102,6 +103,8 @@ def ensure_moments(
         else _from_texts(view, sums, total, texts)
     )
     yield from source
+    if not sums.tokens:
+        raise EmptyField(field="texts")
     for key in wanted:
         view.stats.keep_moment(key, sums.moments[key.layer] / sums.tokens, sums.tokens)
     if path is not None:
@@ -187,11 +190,12 @@ def _listening(
 
 def _batches(view: "ModelView", texts: Iterable[str]) -> Iterator[list[list[int]]]:
     """Windows of the texts' tokens, gathered until a batch is full."""
+    size = min(_WINDOW, view.positions or _WINDOW)
     batch: list[list[int]] = []
     for text in texts:
         ids: list[int] = view.tokenizer(text)["input_ids"]  # type: ignore[assignment]
-        for start in range(0, len(ids), _WINDOW):
-            window = ids[start : start + _WINDOW]
+        for start in range(0, len(ids), size):
+            window = ids[start : start + size]
             if len(window) < 2:  # noqa: PLR2004 - a lone token is all sink
                 continue
             if (len(batch) + 1) * max(len(window), *map(len, batch), 1) > _BATCH_TOKENS:

@@ -104,6 +104,20 @@ def search(
 
 
 @torch.no_grad()
+def keys_of(view: ModelView, text: str, layer: int) -> Tensor:
+    """Keys [S, d_k] of a layer at every token of one text."""
+    found: list[Tensor] = []
+
+    def hear(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        found.append(args[0][0])
+
+    hook = view.module(view.down_proj(layer)).register_forward_pre_hook(hear)
+    view.model(input_ids=torch.tensor([view.tokenizer(text)["input_ids"]]))
+    hook.remove()
+    return found[0].double()
+
+
+@torch.no_grad()
 def read(view: ModelView, text: str, at: int, layer: int, last: int) -> tuple[Tensor, ...]:
     """Key and value of a layer's down-projection, and block `last`'s output, at one token."""
     found = dict[str, Tensor]()
