@@ -1,7 +1,7 @@
 """What an edit changes: factored deltas, and the keys and values that it wrote."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -108,18 +108,21 @@ class Outcome:
     def from_bytes(cls, data: bytes) -> "Outcome":
         """Read what `to_bytes` wrote. Raises BlobUnreadable."""
         tensors, about = read_safetensors(data, _FORMAT)
-        names = sorted({name.rpartition(":")[0] for name in tensors})
-        deltas = {
-            name: LowRank(tensors[f"{name}:left"], tensors[f"{name}:right"])
-            for name in names
-            if f"{name}:left" in tensors
-        }
-        written = {
-            name: Written(tensors[f"{name}:keys"], tensors[f"{name}:values"])
-            for name in names
-            if f"{name}:keys" in tensors
-        }
+        deltas = {name: LowRank(*pair) for name, pair in _pairs(tensors, "left", "right")}
+        written = {name: Written(*pair) for name, pair in _pairs(tensors, "keys", "values")}
         return cls(deltas, written, cast("dict[str, object]", about.get("notes", {})))
+
+
+def _pairs(
+    tensors: Mapping[str, Tensor], one: str, other: str
+) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """The tensors `name:one` and `name:other` of every name. Raises BlobUnreadable."""
+    ends = (f":{one}", f":{other}")
+    for name in sorted({full.rpartition(":")[0] for full in tensors if full.endswith(ends)}):
+        try:
+            yield name, (tensors[name + ends[0]], tensors[name + ends[1]])
+        except KeyError as error:
+            raise BlobUnreadable(f"it lacks {error}") from error
 
 
 def read_safetensors(data: bytes, expected: str) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -129,8 +132,9 @@ def read_safetensors(data: bytes, expected: str) -> tuple[dict[str, Tensor], dic
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
         about = json.loads(header["__metadata__"]["errata"])
+        found = about["format"]
     except Exception as error:  # safetensors raises its own and built-in errors alike
         raise BlobUnreadable(f"{type(error).__name__}: {error}") from error
-    if about["format"] != expected:
-        raise BlobUnreadable(f"it holds {about['format']!r}, expected {expected!r}")
+    if found != expected:
+        raise BlobUnreadable(f"it holds {found!r}, expected {expected!r}")
     return tensors, about
