@@ -13,7 +13,7 @@ MODEL = "smollm2-135m"
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`errata up` with the real model. Statistics are kept in the user's cache between runs."""
-    stack = Stack(tmp_path_factory.mktemp("stack"), "--model", MODEL)
+    stack = Stack(tmp_path_factory.mktemp("stack"), "--model", MODEL, ERRATA_THREADS="1")
     stack.start()
     yield stack
     assert stack.stop() == 0

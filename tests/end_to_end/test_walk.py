@@ -77,8 +77,10 @@ def test_a_worker_killed_in_the_middle_of_an_edit_loses_nothing(
     client: Client, stack: Stack
 ) -> None:
     before = {each["id"] for each in client.snapshots(MODEL)}
-    facts = [ALONE, *TOGETHER[:2]]
+    base = client.model(MODEL)["head"]
+    facts = [ALONE, TOGETHER[0]]
     orders = [client.submit(model=MODEL, editor="rome", requests=[fact])["id"] for fact in facts]
+    orders.append(client.submit_restore(base)["id"])
     wait_until(lambda: bool(client.order(orders[0]).get("progress")), stack.logs, seconds=60)
     stack.child("workers.main").kill()
 
@@ -88,8 +90,11 @@ def test_a_worker_killed_in_the_middle_of_an_edit_loses_nothing(
     made.sort(key=lambda each: each["seq"])
     assert [each["id"] for each in made] == [order["snapshot"] for order in settled]
     assert all(later["parent"] == earlier["id"] for earlier, later in pairwise(made))
+    assert [each["kind"] for each in made] == ["edit", "edit", "restore"]
     for fact in facts:
-        assert said(client, question(fact)).startswith(fact["target_new"])
+        changed = said(client, question(fact), snapshot=made[1]["id"])
+        assert changed.startswith(fact["target_new"])
+        assert said(client, question(fact)).startswith(fact["target_true"])
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's walk is written with curl")
