@@ -4,7 +4,7 @@ ServiceError
   NotFound
     ModelNotFound  EditNotFound  SnapshotNotFound
   WrongInput                          the caller can mend it
-    ModelRequired  NoRequests  RequestsTwice  KeyReused  BadHeader
+    ModelRequired  NoRequests  KeyReused  BadHeader
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
   Conflict                            true of the world, not of the request alone
     ModelExists  ModelFailed  KeyInFlight
@@ -98,18 +98,6 @@ class NoRequests(WrongInput):
     def __init__(self) -> None:
         super().__init__(
             "Give one edit request inline (subject, prompt, target_new) or a list in `requests`."
-        )
-
-
-class RequestsTwice(WrongInput):
-    """Both `requests` and the fields of one request."""
-
-    code = "requests-twice"
-
-    def __init__(self, inline: list[str]) -> None:
-        super().__init__(
-            f"`requests` is given together with {', '.join(inline)}. Use one of the two forms.",
-            inline=inline,
         )
 
 

@@ -11,6 +11,9 @@ from app.services.submit import DEFAULT_EDITOR
 
 Json = dict[str, Any]
 
+DEEPEST = 32
+LARGEST = 2**63 - 1
+
 
 class Body(BaseModel):
     """What a caller sends. Unknown fields, other types and unstorable values are refused."""
@@ -21,9 +24,13 @@ class Body(BaseModel):
     @classmethod
     def _storable(cls, data: Any) -> Any:  # noqa: ANN401  (whatever came)
         """Refuse what JSON lets through and Postgres does not: NaN, infinity, NUL, half a pair."""
-        for value in _leaves(data):
+        for depth, value in _parts(data):
+            if depth > DEEPEST:
+                raise PydanticCustomError("too_deep", "nested deeper than anything here is")
             if isinstance(value, float) and not math.isfinite(value):
                 raise PydanticCustomError("non_finite", "NaN and infinity are not numbers here")
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise PydanticCustomError("too_large", "a whole number beyond 64 bits")
             if isinstance(value, str) and ("\0" in value or not _encodable(value)):
                 raise PydanticCustomError(
                     "unstorable_text", "a text may hold neither NUL nor half of a surrogate pair"
@@ -31,17 +38,17 @@ class Body(BaseModel):
         return data
 
 
-def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401
-    waiting = [value]
+def _parts(data: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401
+    """Go through everything in a piece of JSON, keys too, with its depth; without recursion."""
+    waiting: list[tuple[int, Any]] = [(0, data)]
     while waiting:
-        one = waiting.pop()
+        depth, one = waiting.pop()
+        yield depth, one
         if isinstance(one, dict):
-            waiting.extend(cast("Json", one))
-            waiting.extend(cast("Json", one).values())
+            inside = cast("Json", one)
+            waiting.extend((depth + 1, part) for part in (*inside, *inside.values()))
         elif isinstance(one, list):
-            waiting.extend(cast("list[Any]", one))
-        else:
-            yield one
+            waiting.extend((depth + 1, part) for part in cast("list[Any]", one))
 
 
 def _encodable(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Bring a database to the newest schema. Works from an installed wheel: no ini file, no path."""
 
+from functools import cache
 from importlib.resources import files
 
 from alembic import command
@@ -18,14 +19,18 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 def at_head(url: str) -> bool:
     """Say whether the database has the schema that this code was written for."""
-    script = ScriptDirectory.from_config(config(url))
     engine = create_engine(driver_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5})
     try:
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_heads()
     finally:
         engine.dispose()
-    return set(current) == set(script.get_heads())
+    return frozenset(current) == _heads()
+
+
+@cache
+def _heads() -> frozenset[str]:
+    return frozenset(ScriptDirectory.from_config(config("")).get_heads())
 
 
 def config(url: str) -> Config:

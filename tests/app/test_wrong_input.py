@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from app.api import health
@@ -13,6 +16,9 @@ from tests.app.hands import FACT, MODEL, Hands
 
 ORDER: dict[str, Any] = {"model": MODEL, **FACT}
 GONE = "0" * 26
+FIELD = st.sampled_from(
+    ["model", "editor", "hparams", "requests", "source", "id", "kind", "path", "prompts", *ORDER]
+) | st.text(max_size=3)
 
 
 def refused(answer: Any, status: int, code: str) -> dict[str, Any]:
@@ -77,6 +83,8 @@ def test_an_order_that_cannot_be_meant(
         ('{"hparams": {"second_moment_weight": 1e999}}', 422, "non-finite-value"),
         ('{"hparams": {"deep": [[{"x": 1e999}]]}}', 422, "non-finite-value"),
         (json.dumps({**ORDER, "subject": "\ud800"}), 422, "unstorable-text"),
+        ('{"hparams": ' + '{"a":' * 300 + "1" + "}" * 301, 422, "invalid-request"),
+        ('{"hparams": {"search": {"steps": ' + "9" * 4000 + "}}}", 422, "invalid-request"),
         ('{"requests": []}', 422, "no-requests"),
         ('{"requests": {}}', 422, "invalid-request"),
         ('{"requests": [7]}', 422, "invalid-request"),
@@ -90,6 +98,23 @@ def test_a_body_that_cannot_be_read(
 ) -> None:
     headers = {"Content-Type": "application/json"}
     refused(standing.post("/edits", content=body, headers=headers), status, code)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELD, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@examples(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(path=st.sampled_from(["/edits", "/models", f"/models/{MODEL}/probe"]), body=JSON)
+def test_no_body_breaks_the_service(standing: TestClient, path: str, body: object) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = standing.post(path, content=json.dumps(body), headers=headers)
+    assert answer.status_code in {200, 201, 202, 404, 409, 422, 503}, answer.text
 
 
 def test_the_thousand_and_first_request(standing: TestClient) -> None:
