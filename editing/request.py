@@ -1,5 +1,6 @@
 """What is asked of an editor. Standard library only; nonsense is refused at birth."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -8,6 +9,7 @@ from .errors import BadRequest, EmptyField, SubjectSlotMissing, TargetTooLong
 
 MAX_TARGET_CHARS = 500
 MAX_TEXT_CHARS = 4_000
+_NO_TEXT = re.compile("[\\x00\\ud800-\\udfff]")  # no database and no tokenizer takes these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Ripple:
             raise EmptyField(field="ripples.answers")
         for answer in self.answers:
             _text("ripples.answers", answer, MAX_TARGET_CHARS)
+        if self.criterion is not None:
+            _text("ripples.criterion", self.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class EditRequest:
         _text("target_new", self.target_new, MAX_TARGET_CHARS)
         if self.target_true is not None:
             _text("target_true", self.target_true, MAX_TARGET_CHARS)
+        if self.relation is not None:
+            _text("relation", self.relation)
         if self.prompt.count("{}") != 1:
             raise SubjectSlotMissing(prompt=self.prompt)
         for paraphrase in self.paraphrases:
@@ -82,28 +88,45 @@ class EditRequest:
             raise BadRequest(f"Unknown fields in a request: {', '.join(sorted(unknown))}.")
         try:
             fields["paraphrases"] = tuple(_items(fields, "paraphrases"))
-            neighbors = (dict(cast("Mapping[str, str]", n)) for n in _items(fields, "neighborhood"))
-            fields["neighborhood"] = tuple(Neighbor(**n) for n in neighbors)
+            fields["neighborhood"] = tuple(_neighbor(n) for n in _items(fields, "neighborhood"))
             fields["ripples"] = tuple(_ripple(r) for r in _items(fields, "ripples"))
             return cls(**fields)  # pyright: ignore[reportArgumentType]  # checked by __post_init__
         except TypeError as error:
-            raise BadRequest(f"A request cannot be read: {error}.") from error
+            # "EditRequest.__init__() missing ... 'subject'": what comes before is our own affair
+            why = str(error).rpartition("() ")[2]
+            raise BadRequest(f"A request cannot be read: {why}.") from error
 
 
-def _items(fields: Mapping[str, object], name: str) -> Sequence[object]:
+def _items(fields: Mapping[str, object], name: str, inside: str = "") -> Sequence[object]:
     value = fields.get(name) or ()
     if not isinstance(value, list | tuple):
-        raise BadRequest(f"{name} must be a list.")
+        raise BadRequest(f"{inside}{name} must be a list.", field=f"{inside}{name}")
     return cast("Sequence[object]", value)
 
 
+def _neighbor(value: object) -> Neighbor:
+    fields = _fields(value, "neighborhood", {"prompt", "target"})
+    return Neighbor(
+        prompt=cast("str", fields.get("prompt")), target=cast("str", fields.get("target"))
+    )
+
+
 def _ripple(value: object) -> Ripple:
-    fields = dict(cast("Mapping[str, object]", value))
+    fields = _fields(value, "ripples", {"prompt", "answers", "criterion"})
     return Ripple(
-        prompt=cast("str", fields.pop("prompt", "")),
-        answers=cast("tuple[str, ...]", tuple(_items(fields, "answers"))),
+        prompt=cast("str", fields.get("prompt")),
+        answers=cast("tuple[str, ...]", tuple(_items(fields, "answers", "ripples."))),
         criterion=cast("str | None", fields.get("criterion")),
     )
+
+
+def _fields(value: object, name: str, known: set[str]) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise BadRequest(f"{name} must be a list of objects.", field=name)
+    fields = cast("Mapping[str, object]", value)
+    if unknown := set(fields) - known:
+        raise BadRequest(f"Unknown fields in {name}: {', '.join(sorted(unknown))}.", field=name)
+    return fields
 
 
 def _text(field: str, value: object, limit: int = MAX_TEXT_CHARS) -> None:
@@ -112,4 +135,10 @@ def _text(field: str, value: object, limit: int = MAX_TEXT_CHARS) -> None:
     if not value.strip():
         raise EmptyField(field=field)
     if len(value) > limit:
-        raise TargetTooLong(target=value, length=len(value), limit=limit, unit="characters")
+        if limit == MAX_TARGET_CHARS:
+            raise TargetTooLong(target=value, length=len(value), limit=limit, unit="characters")
+        why = f"{field} has {len(value)} characters; at most {limit} are taken. Shorten it."
+        raise BadRequest(why, field=field)
+    if _NO_TEXT.search(value):
+        why = f"{field} holds a NUL or half a surrogate pair, which is no text. Leave it out."
+        raise BadRequest(why, field=field)
