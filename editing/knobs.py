@@ -36,7 +36,7 @@ def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> 
     layers = tuple(cast("list[int]", values["layers"]))
     values["layers"] = layers
     # The search runs the layers above the last edited one, so there must be one.
-    if not all(0 <= layer < facts.layers - 1 for layer in layers):
+    if not layers or not all(0 <= layer < facts.layers - 1 for layer in layers):
         must = f"between 0 and {facts.layers - 2} for this model of {facts.layers} layers"
         raise InvalidHparam("layers", value=list(layers), must=must)
     return _build(find_method(method).hparams, values)
@@ -144,7 +144,9 @@ def _value_schema(hint: Any, knob: Field[Any]) -> dict[str, object]:  # noqa: AN
     if get_origin(hint) is Literal:
         return {**found, "enum": list(get_args(hint))}
     if get_origin(hint) is tuple:
-        return {**found, "type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+        length = knob.metadata.get("length")
+        limits = {"minItems": 1} if length is None else {"minItems": length, "maxItems": length}
+        return {**found, "type": "array", "items": {"type": "integer", "minimum": 0}, **limits}
     found |= {"minimum": knob.metadata["low"], "maximum": knob.metadata["high"]}
     if get_origin(hint) in {Union, types.UnionType}:
         return {**found, "type": ["number", "null"]}

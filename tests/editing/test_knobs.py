@@ -1,0 +1,287 @@
+"""From what a caller sends to frozen hparams: every knob checked, every default said once."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from editing.catalogue import METHODS
+from editing.errors import InvalidHparam, NonFiniteValue, UnknownEditor, UnknownHparam
+from editing.hparams import MemitHparams, RomeHparams, Search
+from editing.knobs import check, resolve, schema
+from editing.tuned import ModelFacts, placement, published
+
+GPT2_XL = ModelFacts("gpt2", 48, 1600, 6400)
+GPT_J = ModelFacts("gptj", 28, 4096, 16384)
+LLAMA_2 = ModelFacts("llama", 32, 4096, 11008)
+LLAMA_3 = ModelFacts("llama", 32, 4096, 14336)
+SMOLLM2 = ModelFacts("llama", 30, 576, 1536)
+PUBLISHED = {"gpt2-xl": GPT2_XL, "gpt-j": GPT_J, "llama-2-7b": LLAMA_2, "llama-3-8b": LLAMA_3}
+
+
+@pytest.fixture(params=METHODS)
+def editor(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+class TestRefusals:
+    def test_an_unknown_editor_is_refused_with_the_known_ones(self) -> None:
+        with pytest.raises(UnknownEditor, match=r"no editor 'mend'.*memit.*rome") as raised:
+            check("mend", {})
+        assert raised.value.code == "unknown-editor"
+
+    @pytest.mark.parametrize(
+        ("name", "overrides"),
+        [
+            ("lr", {"lr": 0.1}),
+            ("search.speed", {"search": {"speed": 1}}),
+            ("search.lr.x", {"search": {"lr": {"x": 1}}}),
+            ("search", {"search": 5}),
+            ("search", {"search": None}),
+            ("", {"": 1}),
+        ],
+    )
+    def test_an_unknown_knob_is_refused_with_the_known_ones(
+        self, editor: str, name: str, overrides: Mapping[str, object]
+    ) -> None:
+        with pytest.raises(UnknownHparam, match=r"It has: .*search\.lr") as raised:
+            check(editor, overrides)
+        assert raised.value.code == "unknown-hparam"
+        assert raised.value.fields["hparam"] == name
+
+    @pytest.mark.parametrize(
+        ("name", "value", "must"),
+        [
+            ("search.steps", 0, "a whole number from 1 to 1000"),
+            ("search.steps", 1001, "a whole number"),
+            ("search.steps", 2.0, "a whole number"),
+            ("search.steps", True, "a whole number"),
+            ("search.steps", "25", "a whole number"),
+            ("search.steps", None, "a whole number"),
+            ("search.lr", 0, "a number from 1e-06 to 100"),
+            ("search.lr", -1.0, "a number"),
+            ("search.lr", [0.1], "a number"),
+            ("search.min_probability", 1.5, "from 0 to 1"),
+            ("search.lr", 10**400, "a number"),
+            ("contexts.prefixes", -1, "from 0 to 64"),
+            ("statistics.text", "wikipedia", "one of ['self']"),
+            ("statistics.text", ["self"], "one of"),
+            ("layers", 3, "a list"),
+            ("layers", [], "a list"),
+            ("layers", "3", "a list"),
+            ("layers", [-1], "a list"),
+            ("layers", [1.0], "a list"),
+            ("layers", [True], "a list"),
+            ("layers", [math.nan], "a list"),
+        ],
+    )
+    def test_a_value_out_of_its_range_is_refused_with_the_range(
+        self, editor: str, name: str, value: object, must: str
+    ) -> None:
+        for overrides in ({name: value}, _nested(name, value)):
+            with pytest.raises(InvalidHparam) as raised:
+                check(editor, overrides)
+            assert raised.value.code == "invalid-hparam"
+            assert raised.value.fields["hparam"] == name
+            assert must in str(raised.value)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_number_that_is_not_finite_is_refused(self, editor: str, value: float) -> None:
+        with pytest.raises(NonFiniteValue, match=r"hparams\.search\.lr is not a finite") as raised:
+            check(editor, {"search": {"lr": value}})
+        assert raised.value.code == "non-finite-value"
+
+    def test_a_method_of_one_layer_takes_one(self) -> None:
+        with pytest.raises(InvalidHparam, match="a list of 1 layer"):
+            check("rome", {"layers": [1, 2]})
+        check("memit", {"layers": [1, 2]})
+
+    @pytest.mark.parametrize("layers", [[2, 1], [1, 1]])
+    def test_a_band_is_given_lowest_first_without_repeats(self, layers: list[int]) -> None:
+        with pytest.raises(InvalidHparam, match="lowest first"):
+            check("memit", {"layers": layers})
+
+    @pytest.mark.parametrize("layer", [29, 30, 1000])
+    def test_a_layer_needs_one_above_it_in_the_model(self, editor: str, layer: int) -> None:
+        with pytest.raises(InvalidHparam, match=r"between 0 and 28 .* 30 layers"):
+            resolve(editor, {"layers": [layer]}, SMOLLM2)
+        assert resolve(editor, {"layers": [28]}, SMOLLM2).layers == (28,)
+
+
+class TestResolving:
+    def test_what_the_caller_says_comes_last(self, editor: str) -> None:
+        hparams = resolve(editor, {"search": {"lr": 0.2}, "contexts.prefixes": 3}, GPT2_XL)
+        assert hparams.search.lr == 0.2
+        assert hparams.search.steps == 20  # the published row stays where nothing else was said
+        assert hparams.contexts.prefixes == 3
+        assert hparams.contexts.prefix_tokens == 10
+
+    def test_null_asks_for_the_rule_of_scale(self) -> None:
+        hparams = resolve("memit", {"second_moment_weight": None}, LLAMA_2)
+        assert isinstance(hparams, MemitHparams)
+        assert hparams.second_moment_weight is None
+
+    def test_hparams_are_frozen_and_compare_by_value(self, editor: str) -> None:
+        hparams = resolve(editor, {}, SMOLLM2)
+        with pytest.raises(FrozenInstanceError):
+            hparams.layers = (1,)  # type: ignore[misc]
+        assert hparams == resolve(editor, {}, SMOLLM2)
+        assert hash(hparams) == hash(resolve(editor, {}, SMOLLM2))
+
+    def test_defaults_are_said_once(self) -> None:
+        for editor in METHODS:
+            assert resolve(editor, {}, SMOLLM2).search == Search()
+        assert isinstance(resolve("rome", {}, SMOLLM2), RomeHparams)
+
+
+class TestPublishedRows:
+    """The values of the authors' own files (EDITORS 0.5)."""
+
+    @pytest.mark.parametrize(
+        ("facts", "steps", "weight_decay", "layer"),
+        [
+            (GPT2_XL, 20, 0.5, 17),
+            (GPT_J, 20, 0.5, 5),
+            (LLAMA_2, 25, 1e-3, 5),
+            (LLAMA_3, 25, 1e-3, 5),
+        ],
+        ids=PUBLISHED,
+    )
+    @pytest.mark.parametrize("rome", ["rome", "r-rome"])
+    def test_rome(
+        self, rome: str, facts: ModelFacts, steps: int, weight_decay: float, layer: int
+    ) -> None:
+        hparams = resolve(rome, {}, facts)
+        search = hparams.search
+        assert hparams.layers == (layer,)
+        assert (search.steps, search.lr, search.max_norm) == (steps, 0.5, 4.0)
+        assert (search.weight_decay, search.kl_factor) == (weight_decay, 0.0625)
+        assert hparams.contexts.prefixes == 20
+
+    @pytest.mark.parametrize(
+        ("facts", "numbers", "weight", "layers"),
+        [
+            (GPT2_XL, (20, 0.5, 0.75, 0.5), 20_000, (13, 14, 15, 16, 17)),
+            (GPT_J, (25, 0.5, 0.75, 0.5), 15_000, (3, 4, 5, 6, 7, 8)),
+            (LLAMA_2, (25, 0.5, 4, 1e-3), 15_000, (4, 5, 6, 7, 8)),
+            (LLAMA_3, (25, 0.1, 0.75, 0.5), 15_000, (4, 5, 6, 7, 8)),
+        ],
+        ids=PUBLISHED,
+    )
+    @pytest.mark.parametrize("memit", ["memit", "memit-history"])
+    def test_memit(
+        self,
+        memit: str,
+        facts: ModelFacts,
+        numbers: tuple[float, ...],
+        weight: float,
+        layers: tuple[int, ...],
+    ) -> None:
+        hparams = resolve(memit, {}, facts)
+        assert isinstance(hparams, MemitHparams)
+        search = hparams.search
+        assert (search.steps, search.lr, search.max_norm, search.weight_decay) == numbers
+        assert hparams.second_moment_weight == weight
+        assert hparams.layers == layers
+        assert hparams.contexts.prefixes == 5
+
+    def test_every_row_passes_its_own_check(self, editor: str) -> None:
+        for facts in PUBLISHED.values():
+            check(editor, published(editor, facts))
+
+    def test_another_shape_has_no_row(self, editor: str) -> None:
+        assert published(editor, SMOLLM2) == {}
+        assert published(editor, ModelFacts("qwen2", 32, 4096, 11008)) == {}
+
+
+class TestPlacement:
+    @pytest.mark.parametrize(
+        ("facts", "rome", "band"),
+        [
+            (ModelFacts("gpt2", 24, 1024, 4096), 8, (5, 6, 7, 8)),
+            (ModelFacts("gpt2", 12, 768, 3072), 4, (3, 4)),
+            (ModelFacts("qwen2", 28, 3584, 18944), 8, (8, 9, 10, 11)),
+            (ModelFacts("llama", 28, 3072, 8192), 4, (4, 5, 6, 7)),
+            (SMOLLM2, 5, (4, 5, 6, 7, 8)),
+            (ModelFacts("llama", 80, 8192, 28672), 13, (15, 16, 17, 18, 19, 20)),
+            (ModelFacts("gptj", 2, 8, 32), 0, (0,)),
+            (ModelFacts("unheard-of", 32, 8, 32), 5, (4, 5, 6, 7, 8)),
+        ],
+    )
+    def test_a_rule_places_the_layers_of_any_depth(
+        self, facts: ModelFacts, rome: int, band: tuple[int, ...]
+    ) -> None:
+        assert placement("rome", facts) == placement("r-rome", facts) == (rome,)
+        assert placement("memit", facts) == placement("memit-history", facts) == band
+
+    @pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "qwen2"])
+    def test_every_depth_gets_a_band_that_fits(self, editor: str, family: str) -> None:
+        for layers in range(2, 130):
+            hparams = resolve(editor, {}, ModelFacts(family, layers, 8, 32))
+            first, last = hparams.layers[0], hparams.layers[-1]
+            assert 0 <= first <= last <= layers - 2
+            assert hparams.layers == tuple(range(first, last + 1))
+            assert len(hparams.layers) <= 6
+
+    def test_a_model_of_one_layer_is_refused_in_words(self, editor: str) -> None:
+        with pytest.raises(InvalidHparam, match="1 layer"):
+            resolve(editor, {}, ModelFacts("llama", 1, 8, 32))
+
+
+class TestSchema:
+    def test_it_is_json_with_nothing_infinite_in_it(self, editor: str) -> None:
+        assert json.loads(json.dumps(schema(editor), allow_nan=False)) == schema(editor)
+
+    def test_it_says_what_every_knob_means_and_takes(self, editor: str) -> None:
+        for name, leaf in _leaves(schema(editor)):
+            assert leaf["description"], name
+            assert "enum" in leaf or leaf["type"] in (
+                "integer",
+                "number",
+                "array",
+                ["number", "null"],
+            )
+            assert ("default" in leaf) == (name != "layers")
+
+    def test_its_defaults_and_limits_are_those_that_are_checked(self, editor: str) -> None:
+        for name, leaf in _leaves(schema(editor)):
+            if name == "layers":
+                continue
+            check(editor, {name: leaf["default"]})
+            for limit, beyond in (("minimum", -1), ("maximum", 1)):
+                if limit in leaf:
+                    check(editor, {name: _number(leaf, leaf[limit])})
+                    with pytest.raises(InvalidHparam):
+                        check(editor, {name: _number(leaf, leaf[limit]) + beyond})
+
+    def test_what_it_forbids_is_refused_and_what_is_refused_it_forbids(self, editor: str) -> None:
+        found = schema(editor)
+        assert found["additionalProperties"] is False
+        layers = _at(found, "layers")
+        assert layers["items"] == {"type": "integer", "minimum": 0}
+        assert layers["minItems"] == 1
+        assert layers.get("maxItems") == (1 if "rome" in editor else None)
+
+
+def _nested(name: str, value: object) -> dict[str, object]:
+    head, _, rest = name.partition(".")
+    return {head: _nested(rest, value)} if rest else {head: value}
+
+
+def _leaves(part: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, one in part["properties"].items():
+        if one.get("type") == "object":
+            yield from _leaves(one, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", one
+
+
+def _at(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return dict(_leaves(part))[name]
+
+
+def _number(leaf: Mapping[str, Any], value: float) -> float:
+    return int(value) if leaf["type"] == "integer" else value
