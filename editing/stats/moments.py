@@ -6,6 +6,7 @@ written down after every batch, with what made them, so that a killed collection
 was and gives the same bits as one that was never killed.
 """
 
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -71,7 +72,7 @@ class _Sums:
             return
         counts = {"tokens": torch.tensor(self.tokens), "batches": torch.tensor(self.batches)}
         moments = {str(n): moment.cpu() for n, moment in self.moments.items()}
-        partial = self.path.with_suffix(".writing")
+        partial = self.path.with_suffix(f".{os.getpid()}.part")
         save_file({**moments, **counts}, partial)
         partial.replace(self.path)
 
