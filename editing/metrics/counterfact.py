@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from editing.model.generate import greedy
 from editing.model.scoring import Score, score
+from editing.model.tokens import continued
 from editing.step import Step
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
     from editing.request import EditRequest
-
-_RIVAL_TOKENS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,20 @@ class FactScores:
 
 
 def rivals(view: "ModelView", requests: Sequence["EditRequest"]) -> list[str]:
-    """target_true of each request, or what the model answers now where it is not given."""
-    asked = [r.question for r in requests if r.target_true is None]
-    answers = iter(greedy(view, asked, _RIVAL_TOKENS)[0] if asked else [])
-    found = [r.target_true if r.target_true is not None else next(answers) for r in requests]
+    """target_true of each request, or what the model answers now where it is not given.
+
+    Such an answer is as long as target_new: further on it is small talk that any model finds
+    likely, and the mean over its tokens would win against every target.
+    """
+    missing = [r for r in requests if r.target_true is None]
+    sizes = [len(continued(view.tokenizer, r.question, r.target_new).targets) for r in missing]
+    answers: dict[int, str] = {}
+    for size in set(sizes):  # rows of one length at a time, so that an answer may be cut nowhere
+        mine = [number for number, other in enumerate(sizes) if other == size]
+        texts, _ = greedy(view, [missing[number].question for number in mine], size)
+        answers.update(zip(mine, texts, strict=True))
+    ordered = iter([answers[number] for number in range(len(missing))])
+    found = [r.target_true if r.target_true is not None else next(ordered) for r in requests]
     # A model that answers with nothing leaves no rival; a full stop stands in for one.
     return [text if text.strip() else "." for text in found]
 
