@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.utils import logging
@@ -59,7 +60,7 @@ def _read(place: str, revision: str | None, dtype: str) -> tuple[PreTrainedModel
         model = AutoModelForCausalLM.from_pretrained(
             place, revision=revision, dtype=_FORMATS[dtype], use_safetensors=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BadSource(
             place, why=f"{error} Check the name, and that it can be reached."
         ) from error
@@ -77,6 +78,8 @@ def _existing(path: str) -> Path:
 
 
 def _named(name: str) -> Path:
+    if name not in NAMED:
+        raise BadSource(name, why=f"the named sources are: {', '.join(NAMED)}.")
     package, file = NAMED[name]
     # Found without importing: these wheels run code of their own when imported.
     spec = importlib.util.find_spec(package)
@@ -107,7 +110,7 @@ def _convert(file: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BadSource(str(file), why=f"{error}") from error
     # What is saved is plain float32; these would make transformers take it for quantized.
     if hasattr(model.config, "quantization_config"):

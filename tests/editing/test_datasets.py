@@ -1,0 +1,103 @@
+"""CounterFact's own field names are translated once."""
+
+import json
+import os
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from editing.datasets.counterfact import read_counterfact
+from editing.errors import BadRequest
+from editing.request import EditRequest, Neighbor
+
+RECORD: dict[str, Any] = {
+    "case_id": 0,
+    "requested_rewrite": {
+        "prompt": "The mother tongue of {} is",
+        "relation_id": "P103",
+        "target_new": {"str": "English", "id": "Q1860"},
+        "target_true": {"str": "French", "id": "Q150"},
+        "subject": "Danielle Darrieux",
+    },
+    "paraphrase_prompts": ["Shayna does this. Danielle Darrieux, a native", "She spoke"],
+    "neighborhood_prompts": ["The mother tongue of Léon Blum is"],
+    "attribute_prompts": ["The mother tongue of Fred Savage is"],
+    "generation_prompts": ["Danielle Darrieux lives in"],
+}
+
+
+def write(folder: Path, records: object) -> Path:
+    file = folder / "counterfact.json"
+    file.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+    return file
+
+
+def test_a_record_becomes_a_request(tmp_path: Path) -> None:
+    assert read_counterfact(write(tmp_path, [RECORD])) == [
+        EditRequest(
+            subject="Danielle Darrieux",
+            prompt="The mother tongue of {} is",
+            target_new="English",
+            target_true="French",
+            relation="P103",
+            paraphrases=("Shayna does this. Danielle Darrieux, a native", "She spoke"),
+            neighborhood=(Neighbor(prompt="The mother tongue of Léon Blum is", target="French"),),
+        )
+    ]
+
+
+def test_a_part_of_a_file_is_read(tmp_path: Path) -> None:
+    records = [deepcopy(RECORD) for _ in range(5)]
+    for number, record in enumerate(records):
+        record["requested_rewrite"]["subject"] = f"S{number}"
+    file = write(tmp_path, records)
+    found = read_counterfact(file, offset=1, limit=2)
+    assert [request.subject for request in found] == ["S1", "S2"]
+    assert [request.subject for request in read_counterfact(file, offset=3)] == ["S3", "S4"]
+    assert read_counterfact(file, offset=9) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("requested_rewrite",),
+        ("requested_rewrite", "subject"),
+        ("requested_rewrite", "target_true"),
+        ("requested_rewrite", "target_new", "str"),
+        ("paraphrase_prompts",),
+        ("neighborhood_prompts",),
+    ],
+)
+def test_a_record_that_lacks_a_field_is_refused_by_its_number(
+    tmp_path: Path, path: tuple[str, ...]
+) -> None:
+    broken = deepcopy(RECORD)
+    inner = broken
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    file = write(tmp_path, [RECORD, RECORD, broken])
+    with pytest.raises(BadRequest, match=rf"record 2 lacks '{path[-1]}'") as raised:
+        read_counterfact(file, offset=1)
+    assert raised.value.fields == {"record": 2}
+    assert len(read_counterfact(file, limit=2)) == 2
+
+
+@pytest.mark.parametrize("records", [["a text"], [None], [{"requested_rewrite": "a text"}]])
+def test_another_form_is_refused_in_words(tmp_path: Path, records: list[object]) -> None:
+    with pytest.raises(BadRequest, match="authors' own form"):
+        read_counterfact(write(tmp_path, records))
+
+
+@pytest.mark.data
+def test_the_whole_benchmark_is_read() -> None:
+    folder = os.environ.get("ERRATA_DATA")
+    if not folder:
+        pytest.skip("set ERRATA_DATA to a folder with counterfact/counterfact_full.json")
+    requests = read_counterfact(Path(folder) / "counterfact" / "counterfact_full.json")
+    assert len(requests) > 100
+    assert all(request.target_true for request in requests)
+    assert all(len(request.paraphrases) == 2 for request in requests)
+    assert all(near.target == r.target_true for r in requests for near in r.neighborhood)
