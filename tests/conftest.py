@@ -19,6 +19,10 @@ from errata.stack.valkey import Valkey
 # Before anybody imports torch: tiny models are slower, not faster, on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Torch, loaded later, shares the cores with servers and workers here (see workers/__init__.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 TEMPLATE = "errata_template"
 # The tests lose nothing in a crash of the machine, so they need not wait for the disk.
 HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
