@@ -1,4 +1,7 @@
-"""Bring a database to the newest schema. Works from an installed wheel: no ini file, no path."""
+"""Bring a database to the newest schema: `python -m app.store.migrate`, or `upgrade(url)`.
+
+Works from an installed wheel: no ini file, no path.
+"""
 
 from functools import cache
 from importlib.resources import files
@@ -9,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine
 
+from app.settings import Settings
 from app.store.db import driver_url
 
 
@@ -40,3 +44,7 @@ def config(url: str) -> Config:
     settings.set_main_option("path_separator", "os")
     settings.attributes["url"] = url
     return settings
+
+
+if __name__ == "__main__":
+    upgrade(Settings().database_url)
