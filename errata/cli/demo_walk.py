@@ -17,6 +17,21 @@ MAX_TOKENS = 6
 TOLERANCE = 1e-6  # of a log-probability, between two probes of the same weights
 
 
+class Stages:
+    """Tells each stage of an edit once, on one line."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._told = ""
+
+    def __call__(self, order: Json) -> None:
+        """Tell of the stage that an order has come to."""
+        stage = (order.get("progress") or {}).get("stage", "")
+        if stage and stage != self._told:
+            self._out.print(f"{stage} ...", end=" ")
+            self._told = stage
+
+
 class Walk:
     """One demonstration; collects what did not hold."""
 
@@ -47,10 +62,12 @@ class Walk:
 
     def _edit(self, editor: str, requests: Sequence[Json], first: Answers) -> None:
         started = time.monotonic()
-        order = self._client.edit(model=self._model, editor=editor, requests=requests)
+        order = self._client.edit(
+            model=self._model, editor=editor, requests=requests, on_progress=Stages(self._out)
+        )
         took = time.monotonic() - started
         now = self._ask(requests)
-        self._out.print(f"{order['id']} applied as {order['snapshot']} after {took:.1f} s")
+        self._out.print(f"applied after {took:.1f} s: {order['id']}, {order['snapshot']}")
         made = tables.table("asked", "prompt", "said before", "says now", "probability of")
         for request in requests:
             for kind, prompt, target in questions(request):

@@ -19,7 +19,7 @@ class Program:
 
     name: str
     start: Callable[[], Child]
-    answers: Callable[[], bool] = lambda: True
+    answers: Callable[[], bool] | None = None  # none: it is up as soon as it runs
     required: bool = True  # the stack is not worth starting without it
     pause: Callable[[int, int], float] = lambda deaths, _code: min(0.2 * 2 ** (deaths - 1), 10.0)
 
@@ -46,10 +46,7 @@ class Kept:
         elif (code := self.child.exit_code()) is not None:
             self._bury(code, now)
         elif not self.up:
-            if self.program.answers():
-                self.up = self._ever_up = True
-                took = time.monotonic() - self.child.started
-                self._say("child.up", self.name, f"up after {took:.1f} s", pid=self.child.pid)
+            self._look(self.child)
         elif now - self.child.started > STEADY:
             self._deaths = 0
 
@@ -73,6 +70,16 @@ class Kept:
             if not self._ever_up:
                 raise
             self._failed(f"cannot be started: {error}", 1, now)
+
+    def _look(self, child: Child) -> None:
+        if self.program.answers is None:
+            text = "has a worker"
+        elif self.program.answers():
+            text = f"up after {time.monotonic() - child.started:.1f} s"
+        else:
+            return
+        self.up = self._ever_up = True
+        self._say("child.up", self.name, text, pid=child.pid)
 
     def _bury(self, code: int, now: float) -> None:
         log = self.child.command.log if self.child else None

@@ -114,6 +114,10 @@ def worker(folder: DataFolder, model: str, environ: dict[str, str]) -> Program:
 
     def pause(deaths: int, code: int) -> float:
         # A model that could not be loaded will hardly load a second later.
-        return min(5.0 * 2 ** (deaths - 1), 60.0) if code == CANNOT_LOAD else min(2.0**deaths, 10)
+        return (
+            min(5.0 * 2 ** (deaths - 1), 60.0)
+            if code == CANNOT_LOAD
+            else min(0.5 * 2 ** (deaths - 1), 10.0)
+        )
 
     return Program(name=model, start=start, required=False, pause=pause)

@@ -124,6 +124,14 @@ def assert_gone(family: list[psutil.Process], seconds: float = 15) -> None:
 
     def living() -> list[psutil.Process]:
         _, alive = psutil.wait_procs(family, timeout=0)
-        return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in alive if lives(process)]
 
     wait_until(lambda: not living(), lambda: f"left over: {living()}", seconds=seconds)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Say whether a process is there and no zombie; it may go while we look."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

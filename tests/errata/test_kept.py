@@ -24,14 +24,14 @@ class Tale:
         self.kept: list[Kept] = []
         self._log = folder / "log"
 
-    def keep(self, script: str, *, answers: Callable[[], bool] = lambda: True) -> Kept:
+    def keep(self, script: str, *, answers: Callable[[], bool] | None = None) -> Kept:
         def start() -> Child:
             argv = [sys.executable, "-I", "-S", "-c", script]
             return Child(Command(argv=argv, cwd=Path("/"), log=self._log))
 
         return self.keep_program(start, answers)
 
-    def keep_program(self, start: Callable[[], Child], answers: Callable[[], bool]) -> Kept:
+    def keep_program(self, start: Callable[[], Child], answers: Callable[[], bool] | None) -> Kept:
         program = Program(name="it", start=start, answers=answers, pause=lambda _deaths, _code: 0)
         self.kept.append(Kept(program, Say(as_json=True, out=self.out)))
         return self.kept[-1]
@@ -79,16 +79,16 @@ def test_one_that_never_lives_is_given_up_with_the_end_of_its_log(tale: Tale) ->
 
 
 def test_one_that_lived_is_started_for_ever(tale: Tale) -> None:
-    kept = tale.keep("import time; time.sleep(0.02)")
+    kept = tale.keep("import time; time.sleep(0.3)", answers=lambda: True)
     wait_until(lambda: tend(kept) or tale.events().count("child.died") > HOPELESS)
-    assert "ended with code 0" in str(tale.said[1]["text"])
+    assert "ended with code 0" in tale.out.getvalue()
 
 
 def test_one_that_cannot_be_started_is_told_at_once(tale: Tale) -> None:
     def start() -> Child:
         raise StackError("there is no such program")
 
-    kept = tale.keep_program(start, lambda: True)
+    kept = tale.keep_program(start, None)
     with pytest.raises(StackError, match="no such program"):
         tend(kept)
 

@@ -22,6 +22,7 @@ from errata.stack.postgres import Postgres
 from errata.stack.squatters import squatters
 from errata.stack.valkey import Valkey
 from tests.conftest import HASTY, wait_until
+from tests.errata.running import assert_gone
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to lend a name")
 
@@ -156,8 +157,7 @@ time.sleep(60)
         family = [child, *child.children(recursive=True)]
         parent.kill()
         parent.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert_gone(family)
 
 
 @as_root

@@ -129,14 +129,11 @@ def test_an_order_given_while_the_queue_is_down_is_applied(stack: Stack) -> None
         assert order["status"] == "applied"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_leaves_no_process_and_no_ready_file(
-    stack: Stack, number: signal.Signals
-) -> None:
+def test_asked_to_stop_it_leaves_no_process_and_no_ready_file(stack: Stack) -> None:
     family = stack.family()
     with stack.client() as client:
         head = client.model(MODEL)["head"]
-    assert stack.stop(number) == 0
+    assert stack.stop(signal.SIGINT) == 0
     assert_gone(family, seconds=1)
     assert not stack.ready.exists()
     assert not (stack.data / "postgres" / "postmaster.pid").exists()
@@ -183,11 +180,14 @@ def test_a_model_taken_away_loses_its_worker_and_a_new_one_gets_one(
 
 
 def _works_for(stack: Stack, model: str) -> bool:
-    return any(
-        "workers.main" in process.cmdline() and process.cmdline()[-1] == model
-        for process in stack.family()
-        if process.status() != psutil.STATUS_ZOMBIE
-    )
+    for process in stack.family():
+        try:
+            line = process.cmdline()
+        except psutil.Error:  # it has just gone
+            continue
+        if "workers.main" in line and line[-1] == model:
+            return True
+    return False
 
 
 def test_servers_of_others_are_used_when_they_are_named(
@@ -201,7 +201,8 @@ def test_servers_of_others_are_used_when_they_are_named(
         assert not (stack.data / "postgres").exists()
         assert answers(stack)
     finally:
-        stack.stop()
+        code = stack.stop(signal.SIGTERM)
+    assert code == 0
 
 
 def test_a_source_that_is_none_ends_it_with_a_reason(new_stack: Callable[..., Stack]) -> None:
