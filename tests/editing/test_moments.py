@@ -121,6 +121,14 @@ class TestSelfSampled:
             found.append(view.stats.second_moment(2, self.RECIPE))
         assert torch.equal(found[0], found[1])
 
+    def test_every_batch_samples_texts_of_its_own(self) -> None:
+        view = tiny_view("llama")
+        one, two = Statistics(tokens_per_dimension=10), Statistics(tokens_per_dimension=90)
+        counts = [len(collect(view, [1], recipe, None)) for recipe in (one, two)]
+        assert counts[1] == 2 * counts[0]
+        again, first = (view.stats.second_moment(1, recipe) for recipe in (two, one))
+        assert not torch.allclose(again, first, rtol=1e-3)
+
     def test_nobody_s_random_numbers_are_used_up(self) -> None:
         torch.manual_seed(3)
         wanted = torch.rand(1)

@@ -163,6 +163,20 @@ class TestWhenItEnds:
         assert steps[1] == steps[0] + 1
         assert steps[3] == 60
 
+    def test_only_steps_in_a_row_count(
+        self, llama: ModelView, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        forward = zsearch._forward
+        firsts = iter([True, False, True, True, True])
+
+        def scripted(*args: object) -> tuple[torch.Tensor, ...]:
+            nll, essence, _ = forward(*args)
+            return nll, essence, torch.tensor([next(firsts)])
+
+        monkeypatch.setattr(zsearch, "_forward", scripted)
+        knobs = {"stop_loss": 0.0, "min_probability": 0.0}
+        assert find(llama, [SPORT], search=Search(**knobs, rank_one_steps=2)).steps == [4]
+
     def test_no_gradient_is_left_on_the_model(self, llama: ModelView) -> None:
         found = find(llama, [SPORT])
         assert not found.delta.requires_grad
