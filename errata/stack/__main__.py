@@ -2,6 +2,7 @@
 
 import sys
 
+from errata.errors import ErrataError
 from errata.stack.bond import bind_to
 from errata.stack.errors import ExtraMissing, StackError
 from errata.stack.options import parse
@@ -18,7 +19,7 @@ def main() -> int:
         if options.parent is not None:
             bind_to(options.parent)
         Supervisor(options).run()
-    except StackError as error:
+    except (StackError, ErrataError, OSError) as error:
         sys.stderr.write(f"errata up: {error}\n")
         return 1
     return 0

@@ -13,6 +13,11 @@ HOPELESS = 5  # deaths before it ever answered
 REPEATED = 3  # deaths after which the end of its log is shown
 
 
+def growing(deaths: int, *, first: float = 0.2, longest: float = 10.0) -> float:
+    """Give the seconds to wait after so many deaths: twice as long each time, to a limit."""
+    return min(first * 2.0 ** min(deaths - 1, 30), longest)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """What is kept up, and how one can tell that it is."""
@@ -20,8 +25,9 @@ class Program:
     name: str
     start: Callable[[], Child]
     answers: Callable[[], bool] | None = None  # none: it is up as soon as it runs
+    leave: Callable[[], None] = lambda: None  # after the last end
     required: bool = True  # the stack is not worth starting without it
-    pause: Callable[[int, int], float] = lambda deaths, _code: min(0.2 * 2 ** (deaths - 1), 10.0)
+    pause: Callable[[int, int], float] = lambda deaths, _code: growing(deaths)
 
 
 class Kept:
@@ -61,6 +67,7 @@ class Kept:
             self.child.ask_to_stop()
             self.ended = self.child.wait(patience)
             self.child = None
+        self.program.leave()
         self.up = False
 
     def _start(self, now: float) -> None:

@@ -11,7 +11,7 @@ import httpx
 from errata.stack.child import Child, Command
 from errata.stack.door import base_url
 from errata.stack.folder import DataFolder, default_cache_folder
-from errata.stack.kept import Program
+from errata.stack.kept import Program, growing
 from errata.stack.options import Options
 from errata.stack.postgres import Postgres
 from errata.stack.valkey import Valkey
@@ -60,7 +60,7 @@ def postgres(server: Postgres) -> Program:
         server.prepare()
         return server.start()
 
-    return Program(name=server.name, start=start, answers=server.answers)
+    return Program(name=server.name, start=start, answers=server.answers, leave=server.leave)
 
 
 def valkey(server: Valkey) -> Program:
@@ -70,7 +70,7 @@ def valkey(server: Valkey) -> Program:
         server.prepare()
         return server.start()
 
-    return Program(name=server.name, start=start, answers=server.answers)
+    return Program(name=server.name, start=start, answers=server.answers, leave=server.leave)
 
 
 def api(folder: DataFolder, door: socket.socket, environ: dict[str, str]) -> Program:
@@ -114,10 +114,8 @@ def worker(folder: DataFolder, model: str, environ: dict[str, str]) -> Program:
 
     def pause(deaths: int, code: int) -> float:
         # A model that could not be loaded will hardly load a second later.
-        return (
-            min(5.0 * 2 ** (deaths - 1), 60.0)
-            if code == CANNOT_LOAD
-            else min(0.5 * 2 ** (deaths - 1), 10.0)
-        )
+        if code == CANNOT_LOAD:
+            return growing(deaths, first=5.0, longest=600.0)
+        return growing(deaths, first=0.5)
 
     return Program(name=model, start=start, required=False, pause=pause)

@@ -12,7 +12,7 @@ import psycopg.sql
 from errata.stack.account import Account, account_for, own
 from errata.stack.child import Child, Command, tail
 from errata.stack.errors import DataFolderUnusable, ServerFailed
-from errata.stack.sockets import socket_folder
+from errata.stack.sockets import leave, socket_folder
 from errata.stack.squatters import see_off
 from errata.stack.wheels import POSTGRES_MAJOR, binaries
 
@@ -87,6 +87,10 @@ class Postgres:
             # is one, may by now be anybody's: Postgres would believe it and refuse to start.
             (self.folder / "postmaster.pid").unlink(missing_ok=True)
         return Child(self.command())
+
+    def leave(self) -> None:
+        """Remove what lies outside of the folder; for after the end."""
+        leave(self.folder, self._sockets)
 
     def answers(self) -> bool:
         """Say whether the server takes a query."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from errata.stack.account import Account, own
@@ -22,6 +23,13 @@ def socket_folder(folder: Path, name: str, account: Account | None) -> Path:
         raise DataFolderUnusable(message)
     own(short, account)
     return short
+
+
+def leave(folder: Path, sockets: Path) -> None:
+    """Remove the stand-in of `folder`, if there is one and nobody uses it."""
+    if sockets != folder:
+        with suppress(OSError):
+            sockets.rmdir()
 
 
 def _owner(account: Account | None) -> int:

@@ -7,7 +7,7 @@ import redis
 
 from errata.stack.account import Account, account_for, own
 from errata.stack.child import Child, Command
-from errata.stack.sockets import socket_folder
+from errata.stack.sockets import leave, socket_folder
 from errata.stack.squatters import see_off
 from errata.stack.wheels import binaries
 
@@ -54,6 +54,10 @@ class Valkey:
         """Start the server; `answers` says when it is there."""
         see_off(self.folder, "valkey-server")
         return Child(self.command())
+
+    def leave(self) -> None:
+        """Remove what lies outside of the folder; for after the end."""
+        leave(self.folder, self._sockets)
 
     def answers(self) -> bool:
         """Say whether the server takes a command."""

@@ -101,6 +101,7 @@ class Workforce:
         status = model["status"]
         if self._told.get(model["id"]) != status:
             self._told[model["id"]] = status
-            error = model.get("error") or {}
-            detail = f": {error['detail']}" if status == "failed" and "detail" in error else ""
-            self._say(f"model.{status}", model["id"], f"is {status}{detail}")
+            text = f"is {status}"
+            if status == "failed":
+                text = f"could not be loaded: {(model.get('error') or {}).get('detail', '?')}"
+            self._say(f"model.{status}", model["id"], text)

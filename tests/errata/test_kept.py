@@ -11,7 +11,7 @@ import pytest
 
 from errata.stack.child import Child, Command
 from errata.stack.errors import ServerFailed, StackError
-from errata.stack.kept import HOPELESS, Kept, Program
+from errata.stack.kept import HOPELESS, Kept, Program, growing
 from errata.stack.say import Say
 from tests.conftest import wait_until
 
@@ -103,3 +103,8 @@ def test_one_that_will_not_stop_is_made_to(tale: Tale, tmp_path: Path) -> None:
     wait_until(deaf.exists)
     kept.stop(patience=0.2)
     assert kept.ended == -9
+
+
+@pytest.mark.parametrize(("deaths", "seconds"), [(1, 0.2), (2, 0.4), (7, 10), (5000, 10)])
+def test_the_pauses_grow_to_a_limit(deaths: int, seconds: float) -> None:
+    assert growing(deaths) == seconds
