@@ -24,7 +24,7 @@ test: $(VENV)/dev ## Run every test.
 check: $(VENV)/dev ## Check format, lint, types and the doors between the rooms.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev ## Format the code, and mend what lint can mend.
