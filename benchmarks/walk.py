@@ -79,7 +79,7 @@ def measured(
     view: ModelView, requests: Sequence[EditRequest], state: State
 ) -> Generator[Step, None, list[FactScores]]:
     """Scores of the requests under a state."""
-    rival = rivals(view, requests)
+    rival = yield from rivals(view, requests)
     return (yield from under(view, state, measure_facts(view, requests, rival)))
 
 

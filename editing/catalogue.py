@@ -32,7 +32,7 @@ METHODS: Mapping[str, Method] = {
             entry="editing.editors.rome:edit",
             batch=False,
             remembers=False,
-            summary="One fact, one layer, exact at the fact's own keys.",
+            summary="One fact, one layer, one rank, at the fact's own keys.",
         ),
         Method(
             name="r-rome",

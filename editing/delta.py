@@ -56,7 +56,8 @@ class LowRank:
         kernel or thread count, this sum does not, and every state must come back bit for bit.
         """
         left, right = self.left.to(weight.device), self.right.to(weight.device)
-        rows = max(1, _BLOCK_ELEMENTS // weight.shape[1])
+        on_cpu = weight.device.type == "cpu"  # elsewhere blocks only mean more launches
+        rows = max(1, _BLOCK_ELEMENTS // weight.shape[1]) if on_cpu else weight.shape[0]
         for start in range(0, weight.shape[0], rows):
             block = weight[start : start + rows]
             for i in range(self.rank):
@@ -72,7 +73,7 @@ class Written:
     """The association one edit wrote into one weight, so that later edits can respect it.
 
     keys   [d_in, n]   inputs of the weight
-    values [d_out, n]  what the weight answers at these keys after the edit
+    values [d_out, n]  what its module answers at these keys after the edit, bias included
     """
 
     keys: Tensor

@@ -20,6 +20,9 @@ def knob(
     return field(default=default, metadata={"says": says, "low": low, "high": high})
 
 
+OWN_TEXT = "self"  # the model samples the text that its statistics are taken from
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """The search for z (v* in ROME): Adam on one vector added at one position (EDITORS 0.3)."""
@@ -54,8 +57,13 @@ class Statistics:
     tokens_per_dimension: float = knob(
         10.0, "tokens read, as a multiple of the key's size", low=1, high=100_000
     )
-    text: Literal["self"] = field(
-        default="self", metadata={"says": "'self': text that the model itself writes"}
+    text: str = field(
+        default=OWN_TEXT,
+        metadata={
+            # Another corpus is named where its texts are given, by Plan.of(corpus=...).
+            "says": "'self': text that the model itself writes",
+            "choices": (OWN_TEXT,),
+        },
     )
 
 
@@ -65,7 +73,7 @@ def _one_layer() -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RomeHparams:
-    """ROME: one fact, one layer, an exact write."""
+    """ROME: one fact, one layer, one rank."""
 
     layers: tuple[int, ...] = _one_layer()
     search: Search = Search()
@@ -107,7 +115,7 @@ class MemitHparams:
         default=None,
         metadata={
             "says": "lambda: how heavily everyday keys count; null = by the rule of scale",
-            "low": 0.0,
+            "low": 1e-6,
             "high": 1e9,
         },
     )

@@ -84,13 +84,17 @@ def _check_value(name: str, value: object, hint: Any, knob: Field[Any]) -> None:
         if value is None:
             return
         hint = next(part for part in get_args(hint) if part is not type(None))
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise InvalidHparam(name, value=value, must=f"one of {list(get_args(hint))}")
+    if choices := _choices(hint, knob):
+        if value not in choices:
+            raise InvalidHparam(name, value=value, must=f"one of {list(choices)}")
     elif get_origin(hint) is tuple:
         _check_layers(name, value, knob.metadata.get("length"))
     else:
         _check_number(name, value, hint, knob)
+
+
+def _choices(hint: Any, knob: Field[Any]) -> tuple[object, ...]:  # noqa: ANN401 - a type hint
+    return get_args(hint) if get_origin(hint) is Literal else knob.metadata.get("choices", ())
 
 
 def _check_layers(name: str, value: object, length: int | None) -> None:
@@ -141,8 +145,8 @@ def _value_schema(hint: Any, knob: Field[Any]) -> dict[str, object]:  # noqa: AN
     found: dict[str, object] = {"description": knob.metadata["says"]}
     if knob.default is not MISSING:
         found["default"] = knob.default
-    if get_origin(hint) is Literal:
-        return {**found, "enum": list(get_args(hint))}
+    if choices := _choices(hint, knob):
+        return {**found, "enum": list(choices)}
     if get_origin(hint) is tuple:
         length = knob.metadata.get("length")
         limits = {"minItems": 1} if length is None else {"minItems": length, "maxItems": length}

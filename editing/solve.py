@@ -25,6 +25,7 @@ from .errors import SingularSystem
 
 _JITTER = 1e-10  # of the mean diagonal, grown tenfold at each failure
 _ATTEMPTS = 6
+_AT_ONCE = 512  # keys folded into a metric by one system
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,15 +47,17 @@ class Metric:
 
     def with_keys(self, K: Tensor) -> "Metric":
         """The metric A + K KT, by Woodbury's identity: d_k^2 n instead of d_k^3."""
-        K = K.double()
-        F = self.inverse @ K  # [d_k, m]
-        S = torch.eye(K.shape[1], dtype=F.dtype, device=F.device) + K.mT @ F
-        half = torch.linalg.solve_triangular(_cholesky(S), F.mT, upper=False)  # [m, d_k]
-        return Metric(self.inverse - half.mT @ half)
+        inverse = self.inverse
+        for part in K.to(inverse).split(_AT_ONCE, dim=1):  # keeps the m x m system small
+            F = inverse @ part  # [d_k, m]
+            S = torch.eye(part.shape[1], dtype=F.dtype, device=F.device) + part.mT @ F
+            half = torch.linalg.solve_triangular(_cholesky(S), F.mT, upper=False)  # [m, d_k]
+            inverse = inverse - half.mT @ half
+        return Metric(inverse)
 
     def leverage(self, K: Tensor) -> Tensor:
         """kT A^-1 k of each key [n]: how rare it is in everyday use."""
-        K = K.double()
+        K = K.to(self.inverse)
         return (K * (self.inverse @ K)).sum(0)
 
 
@@ -64,7 +67,7 @@ def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:
     rho = 0 writes R exactly and needs independent keys; rho > 0 leaves the more unwritten, the
     commoner a key is. Raises SingularSystem.
     """
-    K, R = K.double(), R.double()
+    K, R = K.to(metric.inverse), R.to(metric.inverse)
     F = metric.inverse @ K  # [d_k, n]
     S = rho * torch.eye(K.shape[1], dtype=K.dtype, device=K.device) + K.mT @ F
     return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))

@@ -38,6 +38,7 @@ _MEMIT: Mapping[str, Mapping[str, object]] = {
         "layers": (13, 14, 15, 16, 17),
         "second_moment_weight": 20_000.0,
         "search.steps": 20,
+        "search.rank_one_steps": 4,
         **_CLAMPED,
     },
     "gpt-j-6b": {"layers": (3, 4, 5, 6, 7, 8), "second_moment_weight": 15_000.0, **_CLAMPED},
@@ -46,6 +47,7 @@ _MEMIT: Mapping[str, Mapping[str, object]] = {
         "layers": (4, 5, 6, 7, 8),
         "second_moment_weight": 15_000.0,
         "search.lr": 0.1,
+        "search.rank_one_steps": 2,
         **_CLAMPED,
     },
 }

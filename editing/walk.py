@@ -5,8 +5,8 @@
 All but the first are generators of Steps; between two steps the model serves its head, bit for bit.
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -53,16 +53,31 @@ class Plan:
 
     @classmethod
     def of(
-        cls, view: "ModelView", editor: str, overrides: Mapping[str, object] | None = None
+        cls,
+        view: "ModelView",
+        editor: str,
+        overrides: Mapping[str, object] | None = None,
+        *,
+        corpus: str | None = None,
     ) -> "Plan":
-        """Resolve an editor for a model. Raises UnknownEditor, UnknownHparam, InvalidHparam."""
-        return cls(find_method(editor), resolve(editor, overrides or {}, view.facts))
+        """Resolve an editor for a model. Raises UnknownEditor, UnknownHparam, InvalidHparam.
+
+        corpus: name and revision of the texts that `prepare` is given, instead of the model's own.
+        """
+        hparams = resolve(editor, overrides or {}, view.facts)
+        if corpus is not None:
+            hparams = replace(hparams, statistics=replace(hparams.statistics, text=corpus))
+        return cls(find_method(editor), hparams)
 
 
-def prepare(view: "ModelView", plan: Plan) -> Generator[Step, None, None]:
+def prepare(
+    view: "ModelView", plan: Plan, texts: Iterable[str] | None = None
+) -> Generator[Step, None, None]:
     """Collect what the plan needs to know of the untouched model, unless it is at hand.
 
-    One pass serves every method: the layers of all of them are collected together.
+    One pass serves every method: the layers of all of them are collected together. `texts` are read
+    when the plan names a corpus (`stats.moments.read_texts` reads them from a file or a folder).
+    Raises StatsMissing when they are needed and not given.
     """
     base = State()
     hparams = plan.hparams
@@ -70,7 +85,8 @@ def prepare(view: "ModelView", plan: Plan) -> Generator[Step, None, None]:
     usual = {n for name in METHODS for n in placement(name, view.facts)}
     layers = sorted(usual | set(hparams.layers))
     yield from under(view, base, ensure_prefixes(view, hparams.contexts, fingerprint))
-    yield from under(view, base, ensure_moments(view, layers, hparams.statistics, fingerprint))
+    collecting = ensure_moments(view, layers, hparams.statistics, fingerprint, texts)
+    yield from under(view, base, collecting)
 
 
 def already_answers(

@@ -101,7 +101,9 @@ class Herald:
             self._redis.set(streams.worker(self._model), text, ex=_BEAT_TTL_S)
 
     def _farewell(self) -> None:
-        self._redis.delete(streams.worker(self._model))
+        # A worker that has lost its model must not take away its successor's sign of life.
+        if self._serving() is not None:
+            self._redis.delete(streams.worker(self._model))
 
     def _run(self) -> None:
         next_beat = 0.0
@@ -124,5 +126,7 @@ class Herald:
             if not self._away:  # said once, not with every message
                 log.warning("herald.unheard", error=str(error).splitlines()[0])
             self._away = True
+        except Exception:
+            log.exception("herald.crashed")  # the next message may do better; the thread lives on
         else:
             self._away = False

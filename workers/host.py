@@ -73,12 +73,16 @@ class ModelHost:
             self.adopt(snapshot, state, lineage)
 
     def adopt(self, snapshot: str, state: State, lineage: Lineage) -> None:
-        """Serve a state that is known to be this snapshot's."""
+        """Serve a state that is known to be this snapshot's; read back what is served then.
+
+        Raises FingerprintMismatch when other bits lie in the weights than were to be there.
+        """
         if self.head:
             self._states.put(self.head, self.view.current)
         self.view.adopt(state)
         self.head, self.lineage = snapshot, lineage
         self.fingerprint = self.view.fingerprint()
+        self.audit(everything=False)
 
     # ---- looking somewhere -----------------------------------------------------------------------
 
@@ -123,13 +127,12 @@ class ModelHost:
         self.verify(state, expected, snapshot)
         return state, Lineage.of(found)
 
-    def verify_head(self) -> None:
-        """Raise FingerprintMismatch unless the model serves the state of its head."""
-        self.verify(self.view.current, self.fingerprint, self.head)
+    def audit(self, *, everything: bool = True) -> None:
+        """Raise FingerprintMismatch unless the bits in the weights are those of the head.
 
-    def audit(self) -> None:
-        """The same from the bits that lie in the weights now, which takes a moment."""
-        found = self.view.audit()
+        everything=False reads only the weights that were ever edited.
+        """
+        found = self.view.audit(everything=everything)
         if found != self.fingerprint:
             raise FingerprintMismatch(expected=self.fingerprint, found=found, what=self.head)
 

@@ -235,7 +235,7 @@ class Foreman:
     def _fail(self, order: Claimed, watch: Stopwatch, error: Json) -> Work[None]:
         end: Json = {"error": error, "timings": watch.report()}
         epoch = self._bench.epoch
-        self._bench.host.verify_head()
+        self._bench.host.audit(everything=False)
         yield from self._bench.settle(
             order, lambda tx: work.settle_failed(tx, order.id, epoch=epoch, **end)
         )

@@ -63,6 +63,11 @@ class Listener(ABC):
                 if not pause:  # said once, not with every try
                     log.warning("redis.away", listener=self._name, error=str(error))
                 pause = min(max(pause * 2, 0.1), _LONGEST_PAUSE_S)
+            except Exception:
+                # What somebody put into Redis must not end the thread: the worker would look well
+                # and hear nothing any more.
+                log.exception("redis.unreadable", listener=self._name)
+                pause = _LONGEST_PAUSE_S
             else:
                 pause = 0.0
 
@@ -118,7 +123,7 @@ class ProbeListener(Listener):
             return
         try:
             message = ProbeMessage.from_json(found[1])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             log.warning("probe.unreadable", error=str(error))
             return
         self._inbox.put(message)

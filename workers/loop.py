@@ -53,8 +53,9 @@ class Loop:
                 self._hold()
                 self._pulse.tick(budget)
                 said = next(orders)
-                # Behind the last step of a stage something longer may come.
-                inside = isinstance(said, Step) and said.done < said.total
+                # Behind the last step of a stage something longer may come; every step of a solve
+                # may factor a metric or read the keys of a whole lineage.
+                inside = isinstance(said, Step) and said.done < said.total and said.stage != "solve"
                 budget = self._budgets.step if inside else self._budgets.solve
                 self._tell(said)
                 self._answer()

@@ -91,12 +91,14 @@ class Worker:
             except Stopped:
                 pass
             except ModelNotFound:
+                self._drop_everything = False
                 log.info("worker.unneeded", model=self.model)
                 return STOPPED
             except Fenced:
                 log.error("worker.fenced", model=self.model, epoch=self.lease.epoch)  # noqa: TRY400
                 return FENCED
             except CannotLoad:
+                self._drop_everything = False  # what is left is putting away
                 return CANNOT_LOAD
         log.info("worker.stopped", model=self.model, epoch=self.lease.epoch)
         return STOPPED

@@ -106,6 +106,8 @@ class Relay:
                 if not self._stalled:  # said once, not once a second
                     log.warning("outbox.stalled", error=str(error))
                 self._stalled = True
+            except Exception:
+                log.exception("outbox.crashed")  # the next round may do better
             if last_round:
                 return
 

@@ -17,6 +17,7 @@ from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
 from app.store.tables import Blob, Edit, Lease, Model, Snapshot
+from editing.errors import FingerprintMismatch
 
 
 class Fenced(Exception):
@@ -85,9 +86,15 @@ def settle_restore(
     report: Json | None,
     timings: Json,
 ) -> str:
-    """Make an older snapshot's content the head again. Returns the new snapshot's id."""
+    """Make an older snapshot's content the head again. Returns the new snapshot's id.
+
+    Raises FingerprintMismatch when the worker's weights are not the older snapshot's.
+    """
     model, edit = _mine(tx, edit_id, epoch)
     content = [entry.edit for entry in manifest(tx, source).entries]
+    expected = tx.session.scalar(select(Snapshot.fingerprint).where(Snapshot.id == source))
+    if fingerprint != expected:  # the same content must be the same weights, bit for bit
+        raise FingerprintMismatch(expected=str(expected), found=fingerprint, what=source)
     snapshot = Snapshot(
         kind="restore",
         source_id=source,

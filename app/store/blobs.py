@@ -52,10 +52,12 @@ class Blobs:
         """Return the bytes, checked against their name."""
         if tx is None:
             with self._database.tx() as own:
-                return self.get(own, sha256)
-        row = tx.session.get(Blob, sha256)
+                row = own.session.get(Blob, sha256)
+        else:
+            row = tx.session.get(Blob, sha256)
         if row is None:
             raise BlobMissing(sha256)
+        # Without a caller's transaction none is open by now: a large object may take long to read.
         data = row.data if row.location is None else self._read(row.location, sha256)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             raise BlobDamaged(sha256)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from editing.model.view import ModelView
     from editing.request import EditRequest
 
-_ROWS = 256
+_POSITIONS = 8192  # run side by side, padding included
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,12 @@ class KeyReader:
 
     def start(self) -> Generator[Step, None, None]:
         """Run what lies below the lowest edited layer."""
-        total = len(self.rows)
-        for first in range(0, total, _ROWS):
-            rows = self.rows[first : first + _ROWS]
+        done, total = 0, len(self.rows)
+        while done < total:
+            rows = self.rows[done : done + _fitting(self.rows[done:])]
             self.paused.append(pause(self.view, rows, first=self.layer, stop=self.stop))
-            yield Step("keys", min(first + _ROWS, total), total)
+            done += len(rows)
+            yield Step("keys", done, total)
 
     @torch.no_grad()
     def read(self) -> Reading:
@@ -83,6 +84,16 @@ class KeyReader:
         with self.view.overlaid(deltas):
             self.paused = [paused.advanced() for paused in self.paused]
         self.layer += 1
+
+
+def _fitting(rows: Sequence[Sequence[int]]) -> int:
+    """How many of the next rows run side by side within the bound; at least one."""
+    longest = 0
+    for count, row in enumerate(rows):
+        longest = max(longest, len(row))
+        if count and (count + 1) * longest > _POSITIONS:
+            return count
+    return len(rows)
 
 
 @contextmanager

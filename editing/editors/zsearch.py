@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from editing.request import EditRequest
 
 _ESSENCE = "{} is a"
-_POSITIONS = 1024  # searched side by side, padding included; bounds the memory of a large batch
+# What is searched side by side, padding included; both bound the memory of a large batch.
+_POSITIONS = 1024  # from the subject's last token on: these are run at every step
+_WHOLE_POSITIONS = 8192  # of whole texts: their keys and values are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def find_delta(
     Raises SearchDiverged.
     """
     parts: dict[int, Found] = {}
-    for chunk in _chunks(view, requests, contexts=len(prefixes) + 2):
+    for chunk in _chunks(view, requests, prefixes):
         chosen = [requests[number] for number in chunk]
         scale = None if reference is None else reference[chunk]
         rows = _Rows(view, chosen, prefixes, layer)
@@ -88,19 +90,26 @@ def find_delta(
 
 
 def _chunks(
-    view: "ModelView", requests: Sequence["EditRequest"], *, contexts: int
+    view: "ModelView", requests: Sequence["EditRequest"], prefixes: Sequence[str]
 ) -> Iterator[list[int]]:
-    """Numbers of requests to search together: of like length, within a bound on positions."""
+    """Numbers of requests to search together: of like length, within bounds on positions."""
+    contexts = len(prefixes) + 2
+    lead = max((len(view.tokenizer(prefix)["input_ids"]) + 1 for prefix in prefixes), default=0)  # type: ignore[arg-type]
     widths: list[int] = []
+    lengths: list[int] = []
     for request in requests:
         placed = place(view.tokenizer, request, "")
         text = continued(view.tokenizer, placed.text, request.target_new)
         widths.append(len(text.ids) - placed.subject)
+        lengths.append(len(text.ids) + lead)
     chunk: list[int] = []
+    longest = 0
     for number in sorted(range(len(requests)), key=lambda n: widths[n]):
-        if chunk and (len(chunk) + 1) * contexts * widths[number] > _POSITIONS:
+        rows = (len(chunk) + 1) * contexts
+        longest = max(longest, lengths[number])
+        if chunk and (rows * widths[number] > _POSITIONS or rows * longest > _WHOLE_POSITIONS):
             yield chunk
-            chunk = []
+            chunk, longest = [], lengths[number]
         chunk.append(number)
     yield chunk
 

@@ -21,16 +21,22 @@ if TYPE_CHECKING:
     from editing.request import EditRequest
 
 
+_ROWS = 64  # questions answered side by side
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """Two answers to one prompt: the one that should win, and its rival."""
 
     wanted: Score
     rival: Score
+    same: bool = False  # one text: the model's own answer was the target already
 
     @property
     def success(self) -> bool:
-        """Whether the wanted answer is the likelier one."""
+        """Whether the wanted answer is the likelier one; against itself, whether it is given."""
+        if self.same:
+            return self.wanted.greedy
         return self.wanted.mean_probability > self.rival.mean_probability
 
 
@@ -43,7 +49,9 @@ class FactScores:
     neighborhood: list[Compared]
 
 
-def rivals(view: "ModelView", requests: Sequence["EditRequest"]) -> list[str]:
+def rivals(
+    view: "ModelView", requests: Sequence["EditRequest"]
+) -> Generator[Step, None, list[str]]:
     """target_true of each request, or what the model answers now where it is not given.
 
     Such an answer is as long as target_new: further on it is small talk that any model finds
@@ -54,8 +62,11 @@ def rivals(view: "ModelView", requests: Sequence["EditRequest"]) -> list[str]:
     answers: dict[int, str] = {}
     for size in set(sizes):  # rows of one length at a time, so that an answer may be cut nowhere
         mine = [number for number, other in enumerate(sizes) if other == size]
-        texts, _ = greedy(view, [missing[number].question for number in mine], size)
-        answers.update(zip(mine, texts, strict=True))
+        for start in range(0, len(mine), _ROWS):
+            part = mine[start : start + _ROWS]
+            texts, _ = greedy(view, [missing[number].question for number in part], size)
+            answers.update(zip(part, texts, strict=True))
+            yield Step("measure", len(answers), len(missing))
     ordered = iter([answers[number] for number in range(len(missing))])
     found = [r.target_true if r.target_true is not None else next(ordered) for r in requests]
     # A model that answers with nothing leaves no rival; a full stop stands in for one.
@@ -66,19 +77,20 @@ def measure_facts(
     view: "ModelView", requests: Sequence["EditRequest"], rival: Sequence[str]
 ) -> Generator[Step, None, list[FactScores]]:
     """Score every prompt of every request with its two answers."""
-    pairs: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, str]] = []  # prompt, the answer that should win, its rival
     for request, old in zip(requests, rival, strict=True):
-        for text in (request.question, *request.paraphrases):
-            pairs += [(text, request.target_new), (text, old)]
-        for near in request.neighborhood:
-            pairs += [(near.prompt, near.target), (near.prompt, request.target_new)]
-    flat = yield from score(view, pairs)
-    both = iter([Compared(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)])
+        asked += [(t, request.target_new, old) for t in (request.question, *request.paraphrases)]
+        asked += [(near.prompt, near.target, request.target_new) for near in request.neighborhood]
+    flat = yield from score(view, [(p, text) for p, *both in asked for text in both])
+    found = iter(
+        Compared(wanted, other, one.strip() == two.strip())
+        for wanted, other, (_, one, two) in zip(flat[::2], flat[1::2], asked, strict=True)
+    )
     return [
         FactScores(
-            next(both),
-            [next(both) for _ in request.paraphrases],
-            [next(both) for _ in request.neighborhood],
+            next(found),
+            [next(found) for _ in request.paraphrases],
+            [next(found) for _ in request.neighborhood],
         )
         for request in requests
     ]

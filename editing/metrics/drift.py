@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from editing.model.partial import right_padded
+from editing.model.partial import positions_of, right_padded
 from editing.model.state import State
 from editing.model.tokens import encode
 from editing.step import Step
@@ -44,11 +44,19 @@ def neutral_logprobs(view: "ModelView") -> tuple[Tensor, Tensor]:
     """Log-probabilities [tokens, V] at every position of the neutral texts, and the gold ids."""
     rows = [encode(view.tokenizer, text) for text in neutral_texts()]
     ids, mask = right_padded(view, rows)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    positions = positions_of(mask)
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     hidden = view.body(**inputs, use_cache=False)[0]
     predicts = mask[:, 1:].bool()
     return view.head(hidden[:, :-1][predicts]).log_softmax(-1), ids[:, 1:][predicts]
+
+
+def base_logprobs(view: "ModelView") -> Tensor:
+    """Those of the untouched model, computed once a view."""
+    if "neutral" not in view.remembered:
+        with view.showing(State()):
+            view.remembered["neutral"], _ = neutral_logprobs(view)
+    return view.remembered["neutral"]
 
 
 def measure_drift(

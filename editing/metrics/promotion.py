@@ -16,7 +16,7 @@ from .counterfact import (
     rivals,
     success_rate,
 )
-from .drift import Drift, measure_drift, neutral_logprobs
+from .drift import Drift, base_logprobs, measure_drift
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -35,14 +35,13 @@ def promotion_report(
     `earlier` are facts of earlier live edits: the share still answered, greedily, is reported.
     """
     head = view.current
-    rival = rivals(view, requests)
+    rival = yield from rivals(view, requests)
     old = yield from measure_facts(view, requests, rival)
     new = yield from under(view, after, measure_facts(view, requests, rival))
     asked = [(fact.question, fact.target_new) for fact in earlier]
     kept_before = yield from score(view, asked)
     kept = yield from under(view, after, score(view, asked))
-    with view.showing(State()):
-        base, _ = neutral_logprobs(view)
+    base = base_logprobs(view)
     yield Step("measure", 1, 1)
     drift_before = yield from measure_drift(view, head, base)
     drift = yield from under(view, after, measure_drift(view, after, base))

@@ -9,7 +9,7 @@ from transformers import DynamicCache
 
 from editing.errors import EmptyField
 
-from .partial import left_padded
+from .partial import left_padded, positions_of
 from .tokens import encode
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Decoder:
         self.view = view
         self.cache = DynamicCache()
         self.ids, self.mask = left_padded(view, rows)
-        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
+        self.positions = positions_of(self.mask)
 
     @torch.no_grad()
     def logits(self) -> Tensor:

@@ -33,6 +33,13 @@ class KeptPrefix(DynamicCache):
         keys, values = _kept(self.layers[layer_idx])
         return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
+    def forget_below(self, layer: int) -> None:
+        """Let go of what the layers below this one have kept."""
+        for kept in self.layers[:layer]:
+            keys, values = _kept(kept)
+            # clone: a slice of no positions would still hold the whole tensor in memory.
+            vars(kept).update(keys=keys[:, :, :0].clone(), values=values[:, :, :0].clone())
+
     def rows(self, index: Tensor) -> "KeptPrefix":
         """The same for some rows of the batch."""
         chosen = KeptPrefix()
@@ -108,7 +115,7 @@ def _rows(value: object, index: Tensor, batch: int) -> object:
 def pause(view: "ModelView", rows: Sequence[Sequence[int]], *, first: int, stop: int) -> Paused:
     """Halt a pass over whole rows, padded on the left so that all of them end together."""
     ids, mask = left_padded(view, rows)
-    positions = _positions(mask)
+    positions = positions_of(mask)
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     return _halted(view, {**inputs, "use_cache": False}, first, stop)
 
@@ -138,11 +145,13 @@ def pause_after(
     inputs = {
         "input_ids": tail_ids,
         "attention_mask": torch.cat([before, behind], dim=1),
-        "position_ids": before.sum(1, keepdim=True) + _positions(behind),
+        "position_ids": before.sum(1, keepdim=True) + positions_of(behind),
         "past_key_values": kept,
         "use_cache": True,
     }
-    return _halted(view, inputs, first, stop)
+    paused = _halted(view, inputs, first, stop)
+    kept.forget_below(first)  # never read again: the pass goes on above
+    return paused
 
 
 def _run_heads(view: "ModelView", ids: Tensor, mask: Tensor) -> KeptPrefix:
@@ -150,7 +159,7 @@ def _run_heads(view: "ModelView", ids: Tensor, mask: Tensor) -> KeptPrefix:
     view.body(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=_positions(mask),
+        position_ids=positions_of(mask),
         past_key_values=cache,
         use_cache=True,
     )
@@ -215,6 +224,7 @@ def _padded(
     return ids.to(view.device), mask.to(view.device)
 
 
-def _positions(mask: Tensor) -> Tensor:
+def positions_of(mask: Tensor) -> Tensor:
+    """Position ids [B, S] of a padded batch; those of padding do not matter."""
     # Padding repeats a row's last position: further on there may be none in the model.
     return (mask.cumsum(1) - 1).clamp(min=0)

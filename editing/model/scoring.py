@@ -8,7 +8,7 @@ import torch
 
 from editing.step import Step
 
-from .partial import left_padded, right_padded
+from .partial import left_padded, positions_of, right_padded
 from .tokens import Continuation, continued
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def score(
 def _score_batch(view: "ModelView", rows: Sequence[Continuation], *, left: bool) -> list[Score]:
     fed = [row.ids[:-1] for row in rows]
     ids, mask = left_padded(view, fed) if left else right_padded(view, fed)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    positions = positions_of(mask)
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     hidden = view.body(**inputs, use_cache=False)[0]
     width = ids.shape[1]

@@ -49,6 +49,7 @@ class ModelView:
         self._parameters = dict(model.named_parameters())
         self._base: dict[str, Tensor] = {}  # served base tensors of weights that were ever changed
         self.stats = StatsStore(stats_folder)
+        self.remembered: dict[str, Tensor] = {}  # what was measured on the untouched model
 
     # ---- what the model is -----------------------------------------------------------------------
 
@@ -147,10 +148,16 @@ class ModelView:
         return self.showing(self.after(deltas))
 
     def adopt(self, state: State) -> None:
-        """Serve `state` from now on. Swaps tensors, copies nothing that was served before."""
-        for name in {*self.current.masters, *state.masters}:
+        """Serve `state` from now on. Swaps tensors, copies nothing that was served before.
+
+        All or nothing: what may fail (a cast on a full device) comes before the first swap.
+        """
+        names = {*self.current.masters, *state.masters}
+        for name in names:
             self._base_tensor(name)  # remember base before it is first replaced
-            self._parameters[name].data = self._served(name, state)
+        served = {name: self._served(name, state) for name in names}
+        for name, tensor in served.items():
+            self._parameters[name].data = tensor
         self.current = state
 
     def _served(self, name: str, state: State) -> Tensor:
@@ -193,9 +200,16 @@ class ModelView:
         tensors = {name: self._base.get(name, p.data) for name, p in self._parameters.items()}
         return {name: tensor_digest(tensor) for name, tensor in tensors.items()}
 
-    def audit(self) -> str:
-        """The fingerprint of what lies in the weights now, with nothing taken from memory."""
-        return combine({name: tensor_digest(p.data) for name, p in self._parameters.items()})
+    def audit(self, *, everything: bool = True) -> str:
+        """The fingerprint of the bits that lie in the weights now, not of what they should be.
+
+        everything=False reads only the weights that were ever changed and trusts the others to be
+        as they were when first read.
+        """
+        digests = {} if everything else dict(self._base_digests)
+        for name in self._parameters if everything else self._base:
+            digests[name] = tensor_digest(self._parameters[name].data)
+        return combine(digests)
 
     # ---- running ---------------------------------------------------------------------------------
 

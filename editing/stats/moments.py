@@ -9,7 +9,7 @@ was and gives the same bits as one that was never killed.
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from editing.errors import EmptyField
-from editing.hparams import Statistics
+from editing.errors import EmptyField, StatsMissing
+from editing.hparams import OWN_TEXT, Statistics
 from editing.model.generate import Decoder, draw
-from editing.model.partial import right_padded
+from editing.model.partial import positions_of, right_padded
 from editing.step import Step
 
 from .store import MomentKey
@@ -33,6 +33,8 @@ _ROWS = 64  # texts sampled side by side
 _LENGTH = 48  # tokens sampled for each
 _TOP_K = 50
 _BATCH_TOKENS = 2048
+_LARGE = 1 << 28  # bytes of partial sums that are no longer saved after every batch
+_SAVINGS = 20  # of large ones, in one collection
 _WINDOW = 256  # a longer text is cut into windows of so many tokens
 
 
@@ -43,7 +45,8 @@ class _Sums:
     moments: dict[int, Tensor]
     tokens: int = 0
     batches: int = 0
-    path: Path | None = field(default=None)
+    path: Path | None = None
+    every: int = 1  # batches between two savings
 
     @classmethod
     def resumed(cls, view: "ModelView", layers: Sequence[int], path: Path | None) -> "_Sums":
@@ -60,6 +63,10 @@ class _Sums:
         except (SafetensorError, KeyError):  # cut off while being written, or of other layers
             return cls(fresh, path=path)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(moment.nbytes for moment in self.moments.values())
+
     def add(self, keys: dict[int, Tensor]) -> None:
         for layer, found in keys.items():
             exact = found.double()  # [tokens, d_k]
@@ -68,7 +75,7 @@ class _Sums:
 
     def save(self) -> None:
         self.batches += 1
-        if self.path is None:
+        if self.path is None or self.batches % self.every:
             return
         counts = {"tokens": torch.tensor(self.tokens), "batches": torch.tensor(self.batches)}
         moments = {str(n): moment.cpu() for n, moment in self.moments.items()}
@@ -94,10 +101,14 @@ def ensure_moments(
     wanted = [key for key in keys if not view.stats.find_moment(key, view.device)]
     if not wanted:
         return
+    if texts is None and recipe.text != OWN_TEXT:
+        raise StatsMissing(layer=wanted[0].layer)
     numbers = [key.layer for key in wanted]
     path = view.stats.path(replace(template, layer=-1, kind=f"partial-{_joined(numbers)}"), "sums")
     sums = _Sums.resumed(view, numbers, path)
     total = round(recipe.tokens_per_dimension * view.facts.d_key)
+    if sums.nbytes > _LARGE:
+        sums.every = max(1, total // (_SAVINGS * _BATCH_TOKENS))
     source = (
         _from_samples(view, sums, total, template.seed)
         if texts is None
@@ -117,18 +128,20 @@ def _from_samples(
 ) -> Generator[Step, None, None]:
     """The model writes, and its keys are counted in the same passes that write."""
     vocabulary = len(view.tokenizer)
+    lead: list[int] = view.tokenizer("")["input_ids"]  # type: ignore[assignment]
     special = set(view.tokenizer.all_special_ids)
     openers = torch.tensor([i for i in range(vocabulary) if i not in special])
     while sums.tokens < total:
         # Every batch has its own seed, so that a resumed collection samples what it would have.
         chance = torch.Generator().manual_seed(seed * 1_000_003 + sums.batches)
         picks = torch.randint(len(openers), (_ROWS,), generator=chance)
-        decoder = Decoder(view, openers[picks][:, None].tolist())
+        decoder = Decoder(view, [[*lead, opener] for opener in openers[picks].tolist()])
         for length in range(_LENGTH):
             with _listening(view, list(sums.moments)) as heard:
                 logits = decoder.logits()
-            if length:  # the opener itself is the sink
-                sums.add({layer: keys[:, -1] for layer, keys in heard.items()})
+            # The first position is the sink: the start token, or without one the opener.
+            counted = {n: keys[:, 0 if length else 1 :] for n, keys in heard.items()}
+            sums.add({n: keys.flatten(0, 1) for n, keys in counted.items()})
             decoder.append(draw(logits, _TOP_K, chance))
             yield Step("statistics", min(sums.tokens, total), total)
         sums.save()
@@ -146,7 +159,7 @@ def _from_texts(
         if sums.tokens >= total:
             break
         ids, mask = right_padded(view, batch)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        positions = positions_of(mask)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         seen = mask.bool()
         seen[:, 0] = False

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -76,7 +77,10 @@ class StatsStore:
         path = self.path(key, "safetensors")
         if path is None or not path.exists():
             return False
-        self._moments[key.layer, key.recipe] = load_file(path)["C"].to(device)
+        try:
+            self._moments[key.layer, key.recipe] = load_file(path)["C"].to(device)
+        except (SafetensorError, KeyError):  # cut off by a crash of the machine: made anew
+            return False
         return True
 
     def prefixes(self, contexts: Contexts) -> tuple[str, ...]:
@@ -98,7 +102,10 @@ class StatsStore:
         path = self.path(key, "json")
         if path is None or not path.exists():
             return False
-        self._prefixes[key.contexts] = tuple(json.loads(path.read_text())["prefixes"])
+        try:
+            self._prefixes[key.contexts] = tuple(json.loads(path.read_text())["prefixes"])
+        except (ValueError, KeyError):
+            return False
         return True
 
     def path(self, key: MomentKey | PrefixKey, ending: str) -> Path | None:

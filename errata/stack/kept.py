@@ -74,7 +74,7 @@ class Kept:
         try:
             self.child = self.program.start()
         except (OSError, StackError) as error:
-            if not self._ever_up:
+            if self.program.required and not self._ever_up:
                 raise
             self._failed(f"cannot be started: {error}", 1, now)
 

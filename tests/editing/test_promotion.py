@@ -157,14 +157,14 @@ def test_earlier_facts_are_counted_by_what_is_answered(llama: ModelView) -> None
 
 class TestRivals:
     def test_without_target_true_it_is_what_the_head_answers(self, view: ModelView) -> None:
-        (rival,) = rivals(view, [NO_RIVAL])
+        (rival,) = finish(rivals(view, [NO_RIVAL]))
         assert rival.strip().startswith("Rome")
         found = report(view, [NO_RIVAL], edited(view, [NO_RIVAL]))
         assert found["requests"][0]["rival"] == rival
         assert found["efficacy"]["success"] == {"value": 1.0, "n": 1, "before": 0.0}
 
     def test_given_and_missing_ones_keep_their_places(self, llama: ModelView) -> None:
-        found = rivals(llama, [SPORT, NO_RIVAL, CAPITAL])
+        found = finish(rivals(llama, [SPORT, NO_RIVAL, CAPITAL]))
         assert found[0] == "basketball"
         assert found[2] == "Rome"
 
@@ -174,13 +174,18 @@ class TestRivals:
         monkeypatch.setattr(
             "editing.metrics.counterfact.greedy", lambda *_: ([" "], torch.zeros(1, 1))
         )
-        assert rivals(llama, [NO_RIVAL]) == ["."]
+        assert finish(rivals(llama, [NO_RIVAL])) == ["."]
 
 
 class TestRates:
     def test_a_tie_is_a_failure(self) -> None:
         same = Score(-1.0, 1, 1)
         assert not Compared(same, same).success
+
+    def test_a_target_that_was_the_models_own_answer_succeeds_while_it_is_given(self) -> None:
+        given, lost = Score(-1.0, 2, 2), Score(-9.0, 2, 0)
+        assert Compared(given, given, same=True).success
+        assert not Compared(lost, lost, same=True).success
 
     def test_long_and_short_answers_are_compared_by_the_token(self) -> None:
         assert Compared(wanted=Score(-2.0, 4, 0), rival=Score(-1.0, 1, 1)).success
