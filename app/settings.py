@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     # The HTTP entrance.
     host: str = "127.0.0.1"
     port: int = Field(default=8642, ge=0, le=65535)
-    max_requests: int = Field(default=1000, ge=1)  # facts in one order
+    max_requests: int = Field(default=1000, ge=1, le=10_000)  # facts in one order
     max_body_bytes: int = Field(default=16 << 20, ge=1)
     max_wait_s: float = Field(default=300, gt=0)  # the longest `Prefer: wait`
     probe_deadline_s: float = Field(default=60, gt=0)

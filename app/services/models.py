@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.errors import (
@@ -60,6 +60,11 @@ def register(
     fresh = tx.session.get(Lease, name) is None
     if fresh:
         tx.session.add(Lease(model_id=name))
+    if model.removed_at is not None:
+        # Its worker may not have noticed the removal: fenced, it comes back and loads anew.
+        tx.session.execute(
+            update(Lease).where(Lease.model_id == name).values(epoch=Lease.epoch + 1)
+        )
     if fresh or model.removed_at is not None:
         model.status, model.error, model.removed_at = "registered", None, None
         journal.append(tx, "model.registered", model=name, source=known)
@@ -87,6 +92,8 @@ def page(tx: Tx, *, after: str | None, limit: int) -> Page[Model]:
     """List the models in service, by id."""
     query = _present().order_by(Model.id).limit(limit + 1)
     if after is not None:
+        if not _ID.fullmatch(after):
+            raise ModelNotFound(after)
         query = query.where(Model.id > after)
     return cut(tx.session.scalars(query).all(), limit)
 
@@ -143,6 +150,7 @@ def read_source(source: str | Mapping[str, Any], roots: tuple[Path, ...]) -> Jso
     known = dict(parse_source(source)) if isinstance(source, str) else _checked(source)
     if "path" in known:
         known["path"] = _allowed(known["path"], roots)
+        _require_readable(Path(known["path"]), known["kind"])
     return known
 
 
@@ -185,6 +193,20 @@ def _allowed(text: str, roots: tuple[Path, ...]) -> str:
     if root is None:
         raise SourceNotAllowed(text)
     # Where this host does not have the folder, the worker's may: it will say what it found.
-    if root.exists() and not path.exists():
+    try:
+        missing = root.exists() and not path.exists()
+    except OSError as error:  # a name longer than any file's
+        raise BadSource(text[:200], why=f"{error.strerror}.") from None
+    if missing:
         raise SourceNotFound(str(path))
     return str(path)
+
+
+def _require_readable(path: Path, kind: str) -> None:
+    """Refuse at the door what no worker could load, where this host can see it."""
+    if not path.exists():
+        return
+    if kind == "gguf" and not path.is_file():
+        raise BadSource(str(path), why="it is not a file. Name the .gguf file itself.")
+    if kind == "folder" and not (path / "config.json").is_file():
+        raise BadSource(str(path), why="there is no config.json in it. Name a model's own folder.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerFast as FastTokenizer
@@ -38,7 +39,7 @@ def load_view(
     logging.disable_progress_bar()
     kind = source["kind"]
     if kind == "hub":
-        place, revision = source["id"], source.get("revision")
+        place, revision = _fetched(source["id"], source.get("revision")), None
     elif kind == "folder":
         place, revision = str(_existing(source["path"])), None
     elif kind == "gguf":
@@ -68,6 +69,19 @@ def _read(place: str, revision: str | None, dtype: str) -> tuple[PreTrainedModel
         why = "its tokenizer has no character offsets. Convert it to a fast tokenizer."
         raise BadSource(place, why=why)
     return model, tokenizer
+
+
+# What a model consists of here: weights that are not pickled, its configuration, its tokenizer.
+_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+
+
+def _fetched(name: str, revision: str | None) -> str:
+    """The folder of a hub model. An id is never taken for a path, whatever lies where we run."""
+    try:
+        return snapshot_download(name, revision=revision, allow_patterns=list(_FILES))
+    except (OSError, ValueError) as error:  # HfHubHTTPError and LocalEntryNotFoundError among them
+        why = f"{error} Check the name, and that the hub can be reached."
+        raise BadSource(name, why=why) from error
 
 
 def _existing(path: str) -> Path:

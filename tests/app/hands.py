@@ -71,15 +71,16 @@ class Hands:
         assert claimed is not None
         return claimed
 
-    def settle(self, order: Claimed, *, checkpoint: bool = False) -> str:
+    def settle(
+        self, order: Claimed, *, checkpoint: bool = False, fingerprint: str | None = None
+    ) -> str:
         """Apply an order, as far as the journal can tell."""
         ours: dict[str, Any] = {"epoch": self.epoch, "timings": {"z": 0.1}, "report": REPORT}
         with self.database.tx() as tx:
             if order.kind == "restore":
                 source = str(order.source)
-                return work.settle_restore(
-                    tx, order.id, source=source, fingerprint=f"sha256:{source}", **ours
-                )
+                found = fingerprint or tx.session.get_one(Snapshot, source).fingerprint
+                return work.settle_restore(tx, order.id, source=source, fingerprint=found, **ours)
             blob = put(tx, order.id.encode())
             held = put(tx, f"weights after {order.id}".encode()) if checkpoint else None
             return work.settle_edit(

@@ -1,10 +1,12 @@
 """What a snapshot consists of, however one got there."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.services import work
 from app.store.db import Database
+from editing.errors import FingerprintMismatch
 from tests.app.hands import Hands
 
 
@@ -38,6 +40,18 @@ def test_a_restore_is_a_new_snapshot_of_the_old_content(hands: Hands) -> None:
     assert hands.live() == [two, one]
     hands.restore(base)
     assert hands.live() == []
+
+
+def test_a_restore_to_other_weights_is_refused(hands: Hands) -> None:
+    _, first = hands.edit()
+    _, second = hands.edit()
+    hands.order_restore(first)
+    order = hands.take()
+    with pytest.raises(FingerprintMismatch, match=first):
+        hands.settle(order, fingerprint="sha256:other")
+    assert hands.head.id == second
+    hands.settle(order)
+    assert hands.manifest(hands.head.id) == hands.manifest(first)
 
 
 def test_a_restore_runs_after_what_was_queued_before_it(hands: Hands) -> None:

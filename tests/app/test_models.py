@@ -40,6 +40,43 @@ def test_a_model_is_registered_once(client: TestClient) -> None:
     assert (taken.status_code, taken.json()["code"]) == (409, "model-exists")
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["hub:../outside", "hub:./outside", "hub:a/..", "hub:a--b/c", {"kind": "hub", "id": "../.."}],
+)
+def test_no_hub_id_is_a_path(client: TestClient, source: object) -> None:
+    answer = client.post("/models", json={"source": source, "id": "escaped"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad-source")
+
+
+def test_what_no_worker_could_load_is_refused_at_the_door(settings: Settings) -> None:
+    root = settings.data_dir / "models"
+    (root / "empty").mkdir(parents=True)
+    with TestClient(create_app(settings.model_copy(update={"model_roots": (root,)}))) as client:
+        for source, code in (
+            (str(root / "empty"), "bad-source"),
+            ({"kind": "gguf", "path": str(root / "empty")}, "bad-source"),
+            (str(root / "missing"), "source-not-found"),
+            (str(root / ("x" * 5000)), "bad-source"),
+        ):
+            answer = client.post("/models", json={"source": source})
+            assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_a_model_that_comes_back_fences_the_worker_it_had(hands: Hands, client: TestClient) -> None:
+    source = client.get(f"/models/{MODEL}").json()["source"]
+    assert client.delete(f"/models/{MODEL}").status_code == 204
+    assert client.post("/models", json={"source": source, "id": MODEL}).status_code == 201
+    with pytest.raises(work.Fenced):
+        hands.claim()
+    hands.own().load(client.get(f"/models/{MODEL}").json()["base_fingerprint"])
+    assert client.get(f"/models/{MODEL}").json()["status"] == "ready"
+
+
+def test_a_page_after_no_model_is_a_problem(client: TestClient) -> None:
+    assert client.get("/models", params={"after": "\0"}).json()["code"] == "model-not-found"
+
+
 def test_an_id_comes_from_the_source(client: TestClient) -> None:
     answer = client.post("/models", json={"source": "hub:Qwen/Qwen2.5 0.5B".replace(" ", "-")})
     assert answer.json()["id"] == "qwen2.5-0.5b"
@@ -108,6 +145,7 @@ def test_a_folder_is_registered_only_where_the_operator_allows(
     settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "models" / "gpt").mkdir(parents=True)
+    (tmp_path / "models" / "gpt" / "config.json").write_text("{}")
     (tmp_path / "secret").mkdir()
     (tmp_path / "models" / "link").symlink_to(tmp_path / "secret")
     roots = (tmp_path / "models",)

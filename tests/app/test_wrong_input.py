@@ -123,6 +123,27 @@ def test_the_thousand_and_first_request(standing: TestClient) -> None:
     assert (said["count"], said["limit"]) == (1001, 1000)
 
 
+def test_a_list_beyond_all_bounds_is_refused_unread(standing: TestClient) -> None:
+    answer = standing.post("/edits", json={"model": MODEL, "requests": [1] * 10_001})
+    assert (answer.status_code, answer.json()["code"]) == (422, "too-many-requests")
+    answer = standing.post("/edits", json={"model": MODEL, **FACT, "paraphrases": ["x"] * 101})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+
+
+def test_a_refusal_is_not_as_long_as_what_it_refuses(standing: TestClient) -> None:
+    hparams = {"x" * 100_000: 1}
+    answer = standing.post("/edits", json={"model": MODEL, **FACT, "hparams": hparams})
+    assert answer.json()["code"] == "unknown-hparam"
+    assert len(answer.content) < 20_000
+
+
+def test_broken_json_says_where(standing: TestClient) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = standing.post("/edits", content=b'{"subject": "x" "y"}', headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-json")
+    assert "delimiter, near character 16" in answer.json()["detail"]
+
+
 def test_which_request_of_a_batch_is_wrong(standing: TestClient) -> None:
     body = {"model": MODEL, "requests": [FACT, {**FACT, "prompt": "x"}]}
     assert refused(standing.post("/edits", json=body), 422, "subject-slot-missing")["request"] == 1

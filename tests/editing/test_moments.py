@@ -17,12 +17,12 @@ from editing.stats import moments
 from editing.stats.moments import ensure_moments
 from editing.stats.store import MomentKey, StatsStore
 from editing.step import Step
-from editing.walk import Plan, prepare
+from editing.walk import Plan, edit, prepare
 from tests.tiny import tiny_view
 
 from . import plain
 from .conftest import MakeView
-from .facts import CAPITAL, hooked, run
+from .facts import CAPITAL, SPORT, hooked, run
 
 TEXTS = (
     "The capital of France is Paris.",
@@ -264,3 +264,28 @@ class TestArtefacts:
     def test_what_was_never_collected_is_missing_in_words(self) -> None:
         with pytest.raises(StatsMissing, match="layer 3 has not been collected"):
             StatsStore().second_moment(3, Statistics())
+
+
+class TestWhatIsCounted:
+    def test_the_sink_of_a_sample_is_its_start_token_or_else_its_opener(self) -> None:
+        # With a start token the opener is an ordinary token and counts.
+        for bos, counted in ((False, 0), (True, 64)):
+            view = tiny_view("llama", bos=bos)
+            first = next(ensure_moments(view, [1], Statistics(), view.fingerprint()))
+            assert first.done == counted
+
+
+class TestACorpus:
+    def test_an_editor_uses_the_texts_that_its_plan_names(self) -> None:
+        view = tiny_view("llama")
+        own, read = Plan.of(view, "memit"), Plan.of(view, "memit", corpus="facts@1")
+        with pytest.raises(StatsMissing):
+            finish(prepare(view, read))
+        finish(prepare(view, own))
+        finish(prepare(view, read, TEXTS * 50))
+        finish(prepare(view, read))  # at hand: the texts are not needed again
+        (layer,) = own.hparams.layers
+        ours = view.stats.second_moment(layer, own.hparams.statistics)
+        theirs = view.stats.second_moment(layer, read.hparams.statistics)
+        assert not torch.allclose(ours, theirs)
+        assert finish(edit(view, read, [SPORT])).deltas

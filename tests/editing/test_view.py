@@ -29,6 +29,24 @@ class TestShowing:
         assert changed(view, before) == set()
         assert torch.equal(logits_of(view, SPORT.question), answer)
 
+    def test_a_state_that_cannot_be_made_ready_replaces_no_weight(
+        self, view: ModelView, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bits, state = view.audit(), view.after({**nudge(view, 1), **nudge(view, 2)})
+        made, real = list[str](), view._served
+
+        def full(name: str, wanted: State) -> torch.Tensor:
+            if made and wanted is state:
+                raise MemoryError
+            made.append(name)
+            return real(name, wanted)
+
+        monkeypatch.setattr(view, "_served", full)
+        with pytest.raises(MemoryError), view.showing(state):
+            pass
+        assert view.audit() == bits
+        assert view.audit(everything=False) == bits == view.fingerprint()
+
     def test_it_nests(self, view: ModelView) -> None:
         base = view.audit()
         one = view.after(nudge(view))
