@@ -6,36 +6,19 @@ at the lowest layer a band edit writes, by where the subject ends.
     python -m benchmarks.keys --data DIR [--records 64]
 """
 
-import argparse
-import os
 from collections import defaultdict
-from pathlib import Path
 
 import torch
 
-from editing.datasets.counterfact import read_counterfact
+from benchmarks.common import parser, prepared
 from editing.editors.keys import KeyReader
-from editing.model.load import load_view
 from editing.model.tokens import place
-from editing.source import parse_source
 from editing.walk import Plan, finish, prepare
 
 
 def main() -> None:
     """Read the keys and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=os.environ.get("ERRATA_DATA"))
-    parser.add_argument("--records", type=int, default=64)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--cache", default=str(Path.home() / ".cache" / "errata"))
-    args = parser.parse_args()
-    if not args.data:
-        parser.error("name the folder of benchmark data with --data or ERRATA_DATA")
-    torch.set_num_threads(1)
-    requests = read_counterfact(
-        Path(args.data) / "counterfact" / "counterfact_full.json", limit=args.records
-    )
-    view = load_view(parse_source(args.model), cache=Path(args.cache))
+    args, requests, view = prepared(parser(__doc__, records=64))
     plan = Plan.of(view, "memit")
     finish(prepare(view, plan))
     prefixes = view.stats.prefixes(plan.hparams.contexts)

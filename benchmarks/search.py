@@ -8,40 +8,25 @@ matrix product of that shape.
     python -m benchmarks.search --data DIR [--records 8] [--steps 10]
 """
 
-import argparse
-import os
 import time
-from pathlib import Path
 
 import torch
 
-from editing.datasets.counterfact import read_counterfact
+from benchmarks.common import parser, prepared
 from editing.editors.zsearch import find_delta
 from editing.hparams import Search
-from editing.model.load import load_view
 from editing.model.tokens import continued, place, place_text
 from editing.model.view import ModelView
 from editing.request import EditRequest
-from editing.source import parse_source
 from editing.walk import Plan, finish, prepare
 from tests.editing import plain
 
 
 def main() -> None:
     """Search every record's delta twice and print the sums."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=os.environ.get("ERRATA_DATA"))
-    parser.add_argument("--records", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--cache", default=str(Path.home() / ".cache" / "errata"))
-    args = parser.parse_args()
-    if not args.data:
-        parser.error("name the folder of benchmark data with --data or ERRATA_DATA")
-    torch.set_num_threads(1)
-    file = Path(args.data) / "counterfact" / "counterfact_full.json"
-    requests = read_counterfact(file, limit=args.records)
-    view = load_view(parse_source(args.model), cache=Path(args.cache))
+    made = parser(__doc__, records=8)
+    made.add_argument("--steps", type=int, default=10)
+    args, requests, view = prepared(made)
     plan = Plan.of(view, "memit")
     finish(prepare(view, plan))
     prefixes = view.stats.prefixes(plan.hparams.contexts)

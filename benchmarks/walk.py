@@ -7,29 +7,22 @@ before and after, and CPU-seconds per edit by stage.
     python -m benchmarks.walk --data DIR [--records 32] [--offset 0] [--methods rome,memit]
 """
 
-import argparse
 import json
-import os
 import resource
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.common import parser, prepared
 from editing.catalogue import METHODS
-from editing.datasets.counterfact import read_counterfact
 from editing.delta import Outcome
 from editing.errors import EditFailed
 from editing.history import History
 from editing.metrics.counterfact import FactScores, measure_facts, rivals, success_rate
-from editing.model.load import load_view
 from editing.model.state import State
 from editing.model.view import ModelView
 from editing.request import EditRequest
-from editing.source import parse_source
 from editing.step import Step
 from editing.walk import Plan, Stopwatch, edit, finish, prepare, under
 
@@ -160,26 +153,10 @@ def progress(name: str, done: int, total: int) -> None:
 
 def main() -> None:
     """Run the methods asked for and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--data", default=os.environ.get("ERRATA_DATA"), help="folder of benchmark data"
-    )
-    parser.add_argument("--records", type=int, default=32)
-    parser.add_argument("--offset", type=int, default=0)
-    parser.add_argument("--methods", default=",".join(MODES))
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--hparams", default="{}", help="JSON overrides, for every method")
-    parser.add_argument("--cache", default=str(Path.home() / ".cache" / "errata"))
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    if not args.data:
-        parser.error("name the folder of benchmark data with --data or ERRATA_DATA")
-    torch.set_num_threads(args.threads)
-    file = Path(args.data) / "counterfact" / "counterfact_full.json"
-    requests = read_counterfact(file, offset=args.offset, limit=args.records)
-    view = load_view(parse_source(args.model), cache=Path(args.cache))
+    made = parser(__doc__, records=32)
+    made.add_argument("--methods", default=",".join(MODES))
+    made.add_argument("--hparams", default="{}", help="JSON overrides, for every method")
+    args, requests, view = prepared(made)
     print(
         f"model {args.model} {view.fingerprint()[:23]}  records {args.offset}.."
         f"{args.offset + len(requests) - 1}  threads {args.threads}  hparams {args.hparams}"
