@@ -73,6 +73,12 @@ def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:
     return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))
 
 
+def size_under(delta: LowRank, C: Tensor) -> float:
+    """|D C^1/2|, the root of tr(D C DT): how far everyday values move, by what C was taken from."""
+    left, right = delta.left.to(C), delta.right.to(C)
+    return float(((left.mT @ left) * (right @ C @ right.mT)).sum().clamp(min=0).sqrt())
+
+
 def _cholesky(A: Tensor) -> Tensor:
     """Lower Cholesky factor of a symmetric positive definite matrix. Raises SingularSystem."""
     A = (A + A.mT) / 2

@@ -134,6 +134,8 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     after = view.after(Outcome.from_bytes(delta).deltas)
     report = yield from watch.timed(walk.promotion_report(view, requests, after, earlier))
 
+    report["editor"] = dict(outcome.notes)
+
     blob = yield from bench.keep(delta)
     checkpoint = yield from _checkpoint(bench, after)
     end = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from editing.delta import LowRank, Outcome, Written
 from editing.hparams import MemitHparams
-from editing.solve import Metric, write
+from editing.solve import Metric, size_under, write
 from editing.step import Step
 
 from .keys import KeyReader
@@ -65,6 +65,7 @@ def spread(
     deltas: dict[str, LowRank] = {}
     written: dict[str, Written] = {}
     leverage: dict[str, float] = {}
+    size: dict[str, float] = {}
     for number, layer in enumerate(band):
         here: dict[str, LowRank] = {}
         if layer in hparams.layers:
@@ -78,6 +79,8 @@ def spread(
             values = reading.values + delta.left.double() @ (delta.right.double() @ reading.keys)
             written[name] = Written(reading.keys.float(), values.float())
             leverage[name] = float(metric.leverage(reading.keys).median())
+            C = view.stats.second_moment(layer, hparams.statistics)
+            size[name] = size_under(delta, C)
         if layer != band[-1]:
             reader.climb(here)
         yield Step("solve", number + 1, len(band))
@@ -86,5 +89,6 @@ def spread(
         "search_steps": found.steps,
         "searched_probability": found.probability,
         "leverage": leverage,
+        "size_under_C": size,
     }
     return Outcome(deltas, written, notes)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from editing.delta import LowRank, Outcome, Written
 from editing.hparams import RomeHparams, RRomeHparams
-from editing.solve import Metric
+from editing.solve import Metric, size_under
 from editing.step import Step
 
 from .keys import KeyReader
@@ -25,7 +25,7 @@ class Learned:
     """One fact, learned but not yet written.
 
     keys, values [d_k, c], [d_v, c]: one column a context, the bare prompt first; delta [d_v]: what
-    the layer's output lacks; metric: the second moment of the layer.
+    the layer's output lacks; moment: the second moment of the layer, metric: the same, factored.
     """
 
     weight: str
@@ -33,6 +33,7 @@ class Learned:
     values: Tensor
     delta: Tensor
     metric: Metric
+    moment: Tensor
     notes: dict[str, object]
 
     def outcome(self, change: LowRank) -> Outcome:
@@ -40,7 +41,8 @@ class Learned:
         left, right = change.left.double(), change.right.double()
         values = self.values + left @ (right @ self.keys)
         written = Written(self.keys.float(), values.float())
-        return Outcome({self.weight: change}, {self.weight: written}, self.notes)
+        notes = {**self.notes, "size_under_C": {self.weight: size_under(change, self.moment)}}
+        return Outcome({self.weight: change}, {self.weight: written}, notes)
 
 
 def learn(
@@ -70,7 +72,8 @@ def learn(
     }
     delta = found.delta[0].double()
     name = view.down_proj(layer)
-    return Learned(name, reading.keys, reading.values, delta, metric, notes)
+    moment = view.stats.second_moment(layer, hparams.statistics)
+    return Learned(name, reading.keys, reading.values, delta, metric, moment, notes)
 
 
 def mean_key(keys: Tensor, bare_weight: float) -> Tensor:

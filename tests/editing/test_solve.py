@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editing.delta import LowRank
 from editing.errors import SingularSystem
-from editing.solve import Metric, write
+from editing.solve import Metric, size_under, write
 
 # The same examples every time: a law that fails must fail for whoever looks at it next.
 law = settings(deadline=None, max_examples=60, derandomize=True, database=None)
@@ -227,3 +227,12 @@ def test_a_slight_asymmetry_does_not_matter() -> None:
     A = torch.eye(3, dtype=torch.float64)
     A[0, 1] = 1e-9
     assert torch.allclose(Metric.of(A).inverse, torch.eye(3).double(), atol=1e-8)
+
+
+def test_the_size_of_a_change_is_taken_under_the_second_moment() -> None:
+    chance = torch.Generator().manual_seed(3)
+    half = torch.randn(6, 9, generator=chance, dtype=torch.float64)
+    C = half @ half.mT
+    delta = LowRank(torch.randn(4, 2, generator=chance), torch.randn(2, 6, generator=chance))
+    plain = (delta.matrix().double() @ half).norm()
+    assert abs(size_under(delta, C) - float(plain)) < 1e-5 * float(plain)
