@@ -49,7 +49,8 @@ def main() -> None:
         f"plain loop  {slow / count:.2f} CPU-s a fact\n"
         f"search      {fast / count:.2f} CPU-s a fact, {slow / fast:.1f} times less, "
         f"max |dz| {furthest:.1e}\n"
-        f"floor       {floor / count:.2f} CPU-s a fact, the search takes {fast / floor:.2f} times that"
+        f"floor       {floor / count:.2f} CPU-s a fact, "
+        f"the search takes {fast / floor:.2f} times that"
     )
 
 

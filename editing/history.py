@@ -47,7 +47,8 @@ class History:
     def metric(self, weight: str, made_by: object, base: Metric) -> Metric:
         """`base` with the keys of every live edit folded in.
 
-        `made_by` names what made the base metric (lambda, statistics). Folding costs d_k^2 a key.
+        `made_by` names what made the base metric (lambda, statistics). Folding costs d_k^2 a key;
+        after a restart or a restore all keys are folded anew.
         """
         ids = tuple(name for name, _ in self.entries)
         known = self.folds.get((weight, made_by))
