@@ -44,7 +44,6 @@ class Settings(BaseSettings):
     step_budget_s: float = Field(default=120, gt=0)  # a step longer than this has hung
     load_budget_s: float = Field(default=1800, gt=0)
     checkpoint_every: int = Field(default=16, ge=1)  # deltas between two checkpoints
-    failpoint: str = ""  # tests only: die at the named point
 
     # What is said.
     log_json: bool = False

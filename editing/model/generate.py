@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from editing.errors import EmptyField
+from editing.step import Step
 
 from .partial import left_padded, positions_of
 from .tokens import encode
@@ -77,10 +78,10 @@ def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[
 
 def sampled(
     view: "ModelView", starts: Sequence[str], tokens: int, *, top_k: int, seed: int
-) -> Generator[int, None, list[str]]:
-    """Each start with `tokens` sampled tokens behind it; yields the number of tokens so far.
+) -> Generator[Step, None, list[str]]:
+    """Each start with `tokens` sampled tokens behind it; a Step after each token.
 
-    Random numbers come from the CPU, so that a seed gives the same text on every device.
+    Random numbers come from the CPU: what differs between devices is what their logits differ by.
     """
     chance = torch.Generator().manual_seed(seed)
     decoder = Decoder(view, [encode(view.tokenizer, start) for start in starts], tokens)
@@ -88,7 +89,7 @@ def sampled(
     for count in range(tokens):
         rows.append(draw(decoder.logits(), top_k, chance))
         decoder.append(rows[-1])
-        yield count + 1
+        yield Step("statistics", count + 1, tokens)
     written = torch.stack(rows, dim=1).tolist()
     return [start + _decoded(view, row) for start, row in zip(starts, written, strict=True)]
 

@@ -29,14 +29,9 @@ def ensure_prefixes(
     starts = [_STARTS[i % len(_STARTS)] for i in range(contexts.prefixes)]
     texts: list[str] = []
     if starts:
-        sampling = sampled(view, starts, contexts.prefix_tokens, top_k=_TOP_K, seed=key.seed)
-        while True:
-            try:
-                done = next(sampling)
-            except StopIteration as end:
-                texts = end.value
-                break
-            yield Step("statistics", done, contexts.prefix_tokens)
+        texts = yield from sampled(
+            view, starts, contexts.prefix_tokens, top_k=_TOP_K, seed=key.seed
+        )
     # A brace would be taken for the slot of the subject, a line break for the end of a thought.
     clean = (text.replace("{", " ").replace("}", " ").replace("\n", " ").strip() for text in texts)
     view.stats.keep_prefixes(key, tuple(clean))
