@@ -7,7 +7,7 @@ ServiceError
     ModelRequired  NoRequests  KeyReused  BadHeader
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
   Unavailable                         try again
@@ -216,6 +216,20 @@ class KeyInFlight(Conflict):
         super().__init__(
             "Another request with this Idempotency-Key is being answered. Repeat it in a moment.",
             key=key,
+        )
+
+
+class OrderSettled(Conflict):
+    """The order has come to its end: there is nothing left to cancel."""
+
+    code = "order-settled"
+
+    def __init__(self, *, edit: str, status: str) -> None:
+        mend = "Restore the snapshot before it to undo it. " if status == "applied" else ""
+        super().__init__(
+            f"The order {edit} is {status} already. {mend}GET /edits/{edit} shows how it ended.",
+            edit=edit,
+            order_status=status,
         )
 
 

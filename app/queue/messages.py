@@ -39,6 +39,28 @@ class RunEdit(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEdit(Message):
+    """Somebody wants a running order to stop. Travels on the same stream; `kind` tells it apart."""
+
+    edit_id: str
+    kind: str = "cancel"
+
+
+def on_stream(fields: Mapping[bytes, bytes]) -> RunEdit | CancelEdit | None:
+    """Read one entry of a model's stream; None when it is nothing this version knows."""
+    said = {name.decode(): value.decode() for name, value in fields.items()}
+    if "edit_id" not in said:
+        return None
+    match said.get("kind"):
+        case None:
+            return RunEdit(edit_id=said["edit_id"])
+        case "cancel":
+            return CancelEdit(edit_id=said["edit_id"])
+        case _:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled(Message):
     """An order has reached its end."""
 

@@ -116,7 +116,31 @@ def settle_noop(tx: Tx, edit_id: str, *, epoch: int, report: Json | None, timing
     """The model answered so already: nothing was written, the head stays."""
     _, edit = _mine(tx, edit_id, epoch)
     edit.noop = True
-    _end(tx, edit, "applied", snapshot=edit.parent_id, report=report, timings=timings)
+    answered_by = None if edit.dry_run else edit.parent_id
+    _end(tx, edit, "applied", snapshot=answered_by, report=report, timings=timings)
+
+
+def settle_dry_run(tx: Tx, edit_id: str, *, epoch: int, report: Json, timings: Json) -> None:
+    """What the edit would do was measured; nothing was kept, the head stays."""
+    _, edit = _mine(tx, edit_id, epoch)
+    if not edit.dry_run:  # it would be called applied, and its delta be lost
+        raise NotRunning(edit_id)
+    _end(tx, edit, "applied", report=report, timings=timings)
+
+
+def settle_prepared(tx: Tx, edit_id: str, *, epoch: int, report: Json, timings: Json) -> None:
+    """What an editor needs lies ready (an order of kind `statistics`); the head stays."""
+    _, edit = _mine(tx, edit_id, epoch)
+    if edit.kind != "statistics":
+        raise NotRunning(edit_id)
+    _end(tx, edit, "applied", report=report, timings=timings)
+
+
+def settle_cancelled(tx: Tx, edit_id: str, *, epoch: int, timings: Json | None = None) -> None:
+    """The worker has stopped, as it was asked to; the head stays. No crash, so no attempt."""
+    _, edit = _mine(tx, edit_id, epoch, cancel_requested=True)
+    edit.attempts = max(edit.attempts - 1, 0)
+    _end(tx, edit, "cancelled", timings=timings)
 
 
 def settle_failed(
@@ -137,8 +161,14 @@ def cancel(tx: Tx, edit: Edit) -> None:
     _end(tx, edit, "cancelled")
 
 
-def _mine(tx: Tx, edit_id: str, epoch: int) -> tuple[Model, Edit]:
-    """Lock lease, model and order, and make sure that all three are as the worker left them."""
+def _mine(
+    tx: Tx, edit_id: str, epoch: int, *, cancel_requested: bool = False
+) -> tuple[Model, Edit]:
+    """Lock lease, model and order, and make sure that all three are as the worker left them.
+
+    An order that somebody has asked to stop has no other end than that: the settle and the cancel
+    meet at the lock on its row, and whoever comes first is right.
+    """
     model_id = tx.session.scalar(select(Edit.model_id).where(Edit.id == edit_id))
     if model_id is None:
         raise NotRunning(edit_id)
@@ -148,7 +178,7 @@ def _mine(tx: Tx, edit_id: str, epoch: int) -> tuple[Model, Edit]:
         Edit.id == edit_id,
         Edit.status == "running",
         Edit.epoch == epoch,
-        ~Edit.cancel_requested,
+        Edit.cancel_requested == cancel_requested,
     )
     edit = tx.session.scalar(running.with_for_update(key_share=True))
     if edit is None:

@@ -17,9 +17,12 @@ from app.services.settle import (
     fail,
     fence,
     locked_model,
+    settle_cancelled,
+    settle_dry_run,
     settle_edit,
     settle_failed,
     settle_noop,
+    settle_prepared,
     settle_restore,
 )
 from app.store import journal
@@ -36,6 +39,7 @@ __all__ = [
     "Manifest",
     "NotRunning",
     "as_error",
+    "cancel_wanted",
     "claim",
     "fence",
     "live_edits",
@@ -44,9 +48,12 @@ __all__ = [
     "model_loading",
     "model_ready",
     "progress",
+    "settle_cancelled",
+    "settle_dry_run",
     "settle_edit",
     "settle_failed",
     "settle_noop",
+    "settle_prepared",
     "settle_restore",
     "unclaim",
 ]
@@ -69,6 +76,7 @@ class Claimed:
     parent_seq: int
     source: str | None  # the snapshot that a restore brings back
     attempts: int
+    dry_run: bool  # compute and measure, keep nothing
 
 
 def model_loading(tx: Tx, model_id: str) -> Model:
@@ -144,18 +152,34 @@ def claim(tx: Tx, model_id: str, *, epoch: int) -> Claimed | None:
 
 
 def unclaim(tx: Tx, edit_id: str, *, epoch: int) -> None:
-    """Put a claimed order back, unharmed: only crashes count as attempts."""
-    tx.session.execute(
-        update(Edit)
-        .where(Edit.id == edit_id, Edit.status == "running", Edit.epoch == epoch)
-        .values(
-            status="queued",
-            attempts=func.greatest(Edit.attempts - 1, 0),
-            progress=None,
-            parent_id=None,
-            started_at=None,
-        )
+    """Put a claimed order back, unharmed: only crashes count as attempts.
+
+    One that was to be cancelled ends here: the next worker may be long in coming.
+    """
+    mine = select(Edit).where(Edit.id == edit_id, Edit.status == "running", Edit.epoch == epoch)
+    edit = tx.session.scalar(mine.with_for_update(key_share=True))
+    if edit is None:
+        return
+    edit.attempts = max(edit.attempts - 1, 0)
+    if edit.cancel_requested:
+        cancel(tx, edit)
+        return
+    edit.status = "queued"
+    edit.progress = edit.parent_id = edit.started_at = None
+    tx.session.flush()
+
+
+def cancel_wanted(tx: Tx, edit_id: str, *, epoch: int) -> bool:
+    """Say whether the order in hand is to stop. Takes no lock: ask as often as you like.
+
+    Also true when it does not run under this epoch any more, for its model was removed or its
+    worker taken for dead; `settle_cancelled` then says which, by NotRunning or Fenced.
+    """
+    running = select(Edit.cancel_requested).where(
+        Edit.id == edit_id, Edit.status == "running", Edit.epoch == epoch
     )
+    wanted = tx.session.scalar(running)
+    return wanted is None or wanted
 
 
 def progress(tx: Tx, edit_id: str, *, epoch: int, progress: Json) -> None:
@@ -213,4 +237,5 @@ def _take(tx: Tx, edit: Edit, parent: str, parent_seq: int, epoch: int) -> Claim
         parent_seq=parent_seq,
         source=payload.get("snapshot"),
         attempts=edit.attempts,
+        dry_run=edit.dry_run,
     )

@@ -16,9 +16,11 @@ EVENTS = frozenset(
         "model.removed",
         "edit.submitted",
         "edit.claimed",
+        "edit.cancel-requested",
         "edit.settled",
         "edit.failed",
         "snapshot.created",
+        "snapshot.labelled",
     }
 )
 

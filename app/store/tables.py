@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     DateTime,
     ForeignKey,
     Identity,
@@ -40,6 +41,7 @@ class Base(DeclarativeBase):
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
             "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
             "pk": "pk_%(table_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
         }
     )
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it off the class)
@@ -69,7 +71,7 @@ class Model(Base):
 
 
 class Edit(Base):
-    """An order: an edit, restore, retract or compact, at its place in the model's queue."""
+    """An order: an edit, restore, retract, compact or statistics, at its place in the queue."""
 
     __tablename__ = "edits"
     __table_args__ = (
@@ -89,6 +91,14 @@ class Edit(Base):
             postgresql_using="gin",
             postgresql_ops={"payload": "jsonb_path_ops"},
         ),
+        CheckConstraint(
+            "kind IN ('edit', 'restore', 'retract', 'compact', 'statistics')", name="kind"
+        ),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'applied', 'failed', 'rejected', 'cancelled')",
+            name="status",
+        ),
+        CheckConstraint("NOT dry_run OR (snapshot_id IS NULL AND NOT live)", name="dry_run"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -103,6 +113,7 @@ class Edit(Base):
     snapshot_id: Mapped[str | None] = mapped_column(ForeignKey("snapshots.id", use_alter=True))
     live: Mapped[bool] = mapped_column(server_default=text("false"))
     noop: Mapped[bool] = mapped_column(server_default=text("false"))
+    dry_run: Mapped[bool] = mapped_column(server_default=text("false"))
     attempts: Mapped[int] = mapped_column(server_default="0")
     epoch: Mapped[int | None] = mapped_column(BigInteger)
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -119,7 +130,24 @@ class Snapshot(Base):
     """An immutable state of a model."""
 
     __tablename__ = "snapshots"
-    __table_args__ = (UniqueConstraint("model_id", "seq"),)
+    __table_args__ = (
+        UniqueConstraint("model_id", "seq"),
+        Index(
+            "ix_snapshots_label",
+            "model_id",
+            "label",
+            unique=True,
+            postgresql_where=text("label IS NOT NULL"),
+        ),
+        # Who holds this blob? Asked of every old one when what nobody holds is cleaned up.
+        Index(
+            "ix_snapshots_entries",
+            "entries",
+            postgresql_using="gin",
+            postgresql_ops={"entries": "jsonb_path_ops"},
+        ),
+        Index("ix_snapshots_checkpoint", "checkpoint"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
@@ -143,6 +171,7 @@ class Blob(Base):
     """Bytes named by their sha256. Either `data` or `location` is set."""
 
     __tablename__ = "blobs"
+    __table_args__ = (Index("ix_blobs_created_at", "created_at"),)
 
     sha256: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
@@ -194,6 +223,7 @@ class IdempotencyKey(Base):
     """What was answered to the first request with this key."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
 
     key: Mapped[str] = mapped_column(primary_key=True)
     body_hash: Mapped[str]
