@@ -37,13 +37,17 @@ class Settings(BaseSettings):
 
     # The hands.
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    # What is served; "auto" is what the weights were saved in.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     lease_ttl_s: float = Field(default=10, gt=0)
     poll_s: float = Field(default=2, gt=0)
     step_budget_s: float = Field(default=120, gt=0)  # a step longer than this has hung
     load_budget_s: float = Field(default=1800, gt=0)
     checkpoint_every: int = Field(default=16, ge=1)  # deltas between two checkpoints
+    worker_metrics_host: str = "127.0.0.1"
+    worker_metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: no metrics of the worker
+    failpoint: str = ""  # for tests: where a worker dies on purpose (workers/failpoints.py)
 
     # What is said.
     log_json: bool = False

@@ -9,7 +9,7 @@ serves its head.
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -29,6 +29,7 @@ from editing.model.state import State
 from editing.request import EditRequest
 from editing.run import Stopwatch
 from editing.step import Step
+from workers.failpoints import FailPoint
 from workers.host import ModelHost
 from workers.patience import Pause, Work, is_away, patiently, pauses, say_away, undisturbed
 
@@ -49,6 +50,7 @@ class Bench:
     blobs: Blobs
     epoch: int
     checkpoint_every: int
+    failpoint: FailPoint = field(default_factory=FailPoint)
 
     def ask(self, question: Callable[[Tx], T]) -> Work[T]:
         """Run a short transaction that may run twice, once Postgres is there."""
@@ -77,7 +79,10 @@ class Bench:
         for pause in pauses():
             try:
                 with self.database.tx() as tx:
-                    return write(tx)
+                    snapshot = write(tx)
+                    self.failpoint.passing("before_commit")
+                self.failpoint.passing("after_commit")
+                return snapshot  # noqa: TRY300 - what follows is for those that failed
             except NotRunning:
                 if not unsure:
                     raise
@@ -127,7 +132,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
 
     yield from watch.timed(walk.prepare(view, plan))
     outcome = yield from undisturbed(
-        lambda: watch.timed(walk.edit(view, plan, requests, host.history()))
+        lambda: watch.timed(bench.failpoint.inside(walk.edit(view, plan, requests, host.history())))
     )
     delta = outcome.to_bytes()
     # From the bytes that will be replayed, so that the head is what a restart makes of it.
@@ -137,6 +142,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     report["editor"] = dict(outcome.notes)
 
     blob = yield from bench.keep(delta)
+    bench.failpoint.passing("after_blob")
     checkpoint = yield from _checkpoint(bench, after)
     end = {
         "blob": blob,
@@ -148,6 +154,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     snapshot = yield from bench.settle(
         order, lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **end)
     )
+    bench.failpoint.passing("before_swap")
     entry = Entry(edit=order.id, blob=blob)
     lineage = host.lineage.extended(entry, checkpoint=checkpoint is not None)
     host.adopt(_named(snapshot, order), after, lineage)
@@ -173,6 +180,7 @@ def run_restore(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     snapshot = yield from bench.settle(
         order, lambda tx: work.settle_restore(tx, order.id, epoch=bench.epoch, **end)
     )
+    bench.failpoint.passing("before_swap")
     host.adopt(_named(snapshot, order), state, lineage)
 
 

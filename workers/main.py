@@ -3,6 +3,7 @@
 Exit codes
     0  asked to stop (SIGTERM; the order in hand is back in the queue), or the model was removed
     1  a mistake in the worker itself; the log has its traceback
+    2  a setting that means nothing
     3  fenced: another worker has the model
     4  the model could not be loaded, or its weights are not those of its lineage
     5  a step hung beyond its budget
@@ -18,7 +19,8 @@ import torch
 
 from app import logs
 from app.settings import Settings
-from workers.worker import CRASHED, Worker
+from workers.failpoints import UnknownFailPoint
+from workers.worker import CRASHED, MISSET, Worker
 
 log = structlog.stdlib.get_logger()
 
@@ -34,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(settings.threads)
     try:
         return Worker(settings, model).run()
+    except UnknownFailPoint as error:
+        log.error("worker.misset", model=model, detail=str(error))  # noqa: TRY400 - no mistake of ours
+        return MISSET
     except Exception:
         log.exception("worker.crashed", model=model)
         return CRASHED

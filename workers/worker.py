@@ -23,6 +23,7 @@ from app.store.db import Database
 from editing.errors import EditingError
 from editing.model.load import load_view
 from workers.bell import Bell
+from workers.failpoints import FailPoint
 from workers.herald import Herald
 from workers.host import ModelHost
 from workers.jobs import Bench, Foreman
@@ -34,7 +35,7 @@ from workers.patience import Pause, Work, end_idle_transactions, is_away, patien
 from workers.probes import Inbox, Prober
 from workers.pulse import Budgets, Pulse
 
-STOPPED, CRASHED, FENCED, CANNOT_LOAD, HUNG = 0, 1, 3, 4, 5
+STOPPED, CRASHED, MISSET, FENCED, CANNOT_LOAD, HUNG = range(6)
 
 _PARTING_TRIES = 5
 _PARTING_PAUSE_S = 0.5
@@ -59,6 +60,7 @@ class Worker:
     def __init__(self, settings: Settings, model: str) -> None:
         self.settings = settings
         self.model = model
+        self.failpoint = FailPoint.parse(settings.failpoint)
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.bell = Bell()
         self.pulse = Pulse()
@@ -209,6 +211,7 @@ class Worker:
             blobs=self.blobs,
             epoch=self.lease.epoch,
             checkpoint_every=self.settings.checkpoint_every,
+            failpoint=self.failpoint,
         )
 
     def _wait(self, waiting: Work[T]) -> T:
