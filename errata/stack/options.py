@@ -35,7 +35,7 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--port", type=_port, default=DEFAULT_PORT)
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--log-json", action="store_true")
     parser.add_argument("--ready-file", type=Path)
     # For programs that start a stack of their own: it stops when this process does.
