@@ -1,15 +1,24 @@
-"""What Prometheus is told: requests as they are answered, queues as the journal has them."""
+"""What the API tells Prometheus: requests as they are answered, queues as the journal has them.
+
+The workers have numbers of their own (workers/metrics.py). docs/operations.md lists both.
+"""
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.store.db import Database
-from app.store.tables import Edit, Model, OutboxRow
+from app.store.tables import Edit, Lease, Model, OutboxRow
 
 UNSETTLED = ("queued", "running")
 
@@ -32,6 +41,7 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_Journal(database))
+        ProcessCollector(registry=self.registry)
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
@@ -59,6 +69,12 @@ class _Journal(Collector):
         heads = GaugeMetricFamily(
             "errata_head_seq", "Number of the snapshot that is served.", labels=["model"]
         )
+        snapshots = GaugeMetricFamily(
+            "errata_snapshots", "Snapshots made, the base among them.", labels=["model"]
+        )
+        epochs = GaugeMetricFamily(
+            "errata_lease_epoch", "How often a worker has taken the model.", labels=["model"]
+        )
         unsent = GaugeMetricFamily("errata_outbox_unsent", "Messages waiting for Redis.")
         orders = (
             select(Edit.model_id, Edit.status, func.count())
@@ -68,6 +84,7 @@ class _Journal(Collector):
         served = select(Model.id, Model.head_seq).where(
             Model.removed_at.is_(None), Model.head_seq.is_not(None)
         )
+        leases = select(Lease.model_id, Lease.epoch).join(Model).where(Model.removed_at.is_(None))
         outbox = select(func.count()).select_from(OutboxRow).where(OutboxRow.sent_at.is_(None))
         try:
             with self._database.tx() as tx:
@@ -75,7 +92,11 @@ class _Journal(Collector):
                     waiting.add_metric([model, status], count)
                 for model, seq in tx.session.execute(served):
                     heads.add_metric([model], float(seq or 0))
+                    # Numbered from 0 without a gap, so nothing has to be counted.
+                    snapshots.add_metric([model], float((seq or 0) + 1))
+                for model, epoch in tx.session.execute(leases):
+                    epochs.add_metric([model], float(epoch))
                 unsent.add_metric([], float(tx.session.scalar(outbox) or 0))
         except SQLAlchemyError:
             return []
-        return [waiting, heads, unsent]
+        return [waiting, heads, snapshots, epochs, unsent]

@@ -8,6 +8,7 @@ compute. No transaction is open while the model computes, and until the last lin
 serves its head.
 """
 
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from editing.run import Stopwatch
 from editing.step import Step
 from workers.failpoints import FailPoint
 from workers.host import ModelHost
+from workers.metrics import WorkerMetrics
 from workers.patience import Pause, Work, is_away, patiently, pauses, say_away, undisturbed
 
 _EARLIER = 32  # facts of earlier live edits that a promotion report asks for
@@ -190,10 +192,13 @@ _RUN = {"edit": run_edit, "restore": run_restore}
 class Foreman:
     """Takes the orders of one model from the journal, in their order, one after another."""
 
-    def __init__(self, bench: Bench, *, poll_s: float) -> None:
+    def __init__(
+        self, bench: Bench, *, poll_s: float, metrics: WorkerMetrics | None = None
+    ) -> None:
         self.in_hand: Claimed | None = None
         self._bench = bench
         self._poll_s = poll_s
+        self._metrics = metrics or WorkerMetrics(bench.host.model)
 
     def orders(self) -> Work[None]:
         """Work for ever. Raises Fenced, and ModelNotFound once the model was removed."""
@@ -223,7 +228,7 @@ class Foreman:
         return work.claim(tx, self._bench.host.model, epoch=self._bench.epoch)
 
     def _run(self, order: Claimed) -> Work[None]:
-        watch = Stopwatch()
+        began, watch = time.monotonic(), Stopwatch()
         try:
             yield from self._bench.checkout(order.parent)
             yield from _RUN[order.kind](self._bench, order, watch)
@@ -241,6 +246,12 @@ class Foreman:
                 f"{type(error).__name__} in the worker; its log tells more. Nothing was changed."
             )
             yield from self._fail(order, watch, {"code": "internal-error", "detail": reason})
+        self._metrics.worked(
+            kind=order.kind,
+            editor=order.editor,
+            seconds=time.monotonic() - began,
+            stages=watch.wall,
+        )
 
     def _fail(self, order: Claimed, watch: Stopwatch, error: Json) -> Work[None]:
         end: Json = {"error": error, "timings": watch.report()}

@@ -99,12 +99,20 @@ class Terms:
 class Lease:
     """The right to write to one model. `acquire`, then `watch`, at last `release`."""
 
-    def __init__(self, terms: Terms, pulse: Pulse, *, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        pulse: Pulse,
+        *,
+        wake: Callable[[], None],
+        changed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.epoch = 0
         self.lost = threading.Event()
         self._terms = terms
         self._pulse = pulse
         self._wake = wake
+        self._changed = changed  # told one of metrics.LEASE_CHANGES
         self._lock: psycopg.Connection | None = None
         self._beat: psycopg.Connection | None = None
         self._away = False  # Postgres did not answer the last heartbeat
@@ -121,6 +129,7 @@ class Lease:
             try:
                 if self._try():
                     log.info("lease.taken", model=self._terms.model, epoch=self.epoch)
+                    self._changed("taken")
                     return self.epoch
                 if not waiting:
                     log.info("lease.waiting", model=self._terms.model)
@@ -138,6 +147,7 @@ class Lease:
         row = self._lock.execute(_TAKE, values).fetchone()
         if row is None and self._lock.execute(_EVICT_EXPIRED, values).fetchall():
             log.warning("lease.evicted", model=self._terms.model)
+            self._changed("evicted")
         if row is not None:
             self.epoch = row[0]
         return row is not None
@@ -200,6 +210,7 @@ class Lease:
         self._lock = self._terms.connect()
         if self._lock.execute(_RETAKE, values).fetchone() is not None:
             log.info("lease.retaken", model=self._terms.model, epoch=self.epoch)
+            self._changed("retaken")
             return
         # Perhaps Postgres has not noticed yet that the former connection is gone.
         self._lock.execute(_EVICT_FORMER_SELF, values)
@@ -210,6 +221,7 @@ class Lease:
         self._close(self._beat)
         self._beat = None
         self.lost.set()
+        self._changed("lost")
         self._wake()
 
     # ---- giving it up ----------------------------------------------------------------------------

@@ -76,11 +76,14 @@ class Prober:
         inbox: Inbox,
         reply: Callable[[str, ProbeReply], None],
         tick: Callable[[], None],
+        *,
+        answered: Callable[[float | None], None] = lambda _: None,
     ) -> None:
         self._host = host
         self._inbox = inbox
         self._reply = reply
         self._tick = tick
+        self._answered = answered  # told when the question was put
 
     def answer(self) -> int:
         """Answer everything that waits, and say how many probes that were."""
@@ -95,6 +98,7 @@ class Prober:
             self._ask(unit, mine)
         for message in messages:
             self._reply(message.id, self._reply_to(message, asked))
+            self._answered(message.asked_at)
         return len(messages)
 
     def _units(self, message: ProbeMessage) -> Iterable[_Unit]:

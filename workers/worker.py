@@ -30,6 +30,7 @@ from workers.jobs import Bench, Foreman
 from workers.lease import Lease, Terms
 from workers.listeners import OrderListener, ProbeListener
 from workers.loop import Loop
+from workers.metrics import WorkerMetrics
 from workers.parent import end_with_parent
 from workers.patience import Pause, Work, end_idle_transactions, is_away, patiently
 from workers.probes import Inbox, Prober
@@ -65,7 +66,9 @@ class Worker:
         self.bell = Bell()
         self.pulse = Pulse()
         self.budgets = Budgets(step=settings.step_budget_s, load=settings.load_budget_s)
+        self.metrics = WorkerMetrics(model, device=settings.device)
         self.database = Database(settings.database_url, pool_size=2, max_overflow=4)
+        self.database.on_event(self.metrics.committed)
         end_idle_transactions(self.database.engine, settings.lease_ttl_s)
         self.blobs = Blobs(self.database, settings.blobs, small=settings.small_blob_bytes)
         terms = Terms(
@@ -74,7 +77,9 @@ class Worker:
             holder=self.holder,
             ttl=settings.lease_ttl_s,
         )
-        self.lease = Lease(terms, self.pulse, wake=self.bell.ring)
+        self.lease = Lease(
+            terms, self.pulse, wake=self.bell.ring, changed=self.metrics.lease_changed
+        )
         self._drop_everything = True  # nothing is in hand: SIGTERM may interrupt
 
     # ---- from start to end -----------------------------------------------------------------------
@@ -85,6 +90,8 @@ class Worker:
             signal.signal(number, self._on_signal)
         end_with_parent()
         with ExitStack() as leaving:
+            leaving.callback(self.metrics.close)
+            self.metrics.serve(self.settings.worker_metrics_host, self.settings.worker_metrics_port)
             leaving.callback(self.database.close)
             leaving.callback(self.lease.release)
             try:
@@ -166,8 +173,14 @@ class Worker:
         relay = Relay(self.database, settings.redis_url)
         orders = OrderListener(settings.redis_url, self.model, self.bell)
         probes = ProbeListener(settings.redis_url, self.model, inbox, self.bell)
-        foreman = Foreman(self._bench(host), poll_s=settings.poll_s)
-        prober = Prober(host, inbox, herald.reply, lambda: self.pulse.tick(self.budgets.solve))
+        foreman = Foreman(self._bench(host), poll_s=settings.poll_s, metrics=self.metrics)
+        prober = Prober(
+            host,
+            inbox,
+            herald.reply,
+            lambda: self.pulse.tick(self.budgets.solve),
+            answered=self.metrics.answered,
+        )
         loop = Loop(
             foreman=foreman,
             prober=prober,
@@ -183,6 +196,7 @@ class Worker:
                 return None
             return {"holder": self.holder, "epoch": self.lease.epoch, "snapshot": host.head}
 
+        self.metrics.ready_when(lambda: serving() is not None)
         # Last in, first out: the order goes back first, the lease is given up last.
         leaving.callback(relay.stop)
         leaving.callback(herald.stop)

@@ -82,9 +82,11 @@ async def probe_many(model_id: str, body: ProbeIn, house: HouseDep) -> Probes:
 
 async def _ask(house: House, model_id: str, asked: ProbeIn) -> list[ProbeOut]:
     await run_in_threadpool(_check, house, model_id, asked)
+    asked_at = time.time()
     message = ProbeMessage(
         id=new_id("prb"),
-        deadline=time.time() + house.settings.probe_deadline_s,
+        deadline=asked_at + house.settings.probe_deadline_s,
+        asked_at=asked_at,
         prompts=asked.prompts,
         targets=asked.targets,
         snapshot=asked.snapshot,

@@ -86,6 +86,7 @@ class ProbeMessage(Message):
 
     id: str
     deadline: float  # unix seconds: nobody waits for an answer after it
+    asked_at: float | None = None  # unix seconds
     prompts: list[str]
     targets: list[str] = field(default_factory=list)
     snapshot: str | None = None

@@ -235,6 +235,7 @@ def _end(tx: Tx, edit: Edit, status: str, *, snapshot: str | None = None, **writ
         "edit.failed" if status == "failed" else "edit.settled",
         model=edit.model_id,
         edit=edit.id,
+        kind=edit.kind,
         status=status,
         snapshot=snapshot,
         ord=edit.ord,

@@ -49,6 +49,7 @@ class Database:
             },
         )
         self._listeners: list[Callable[[], None]] = []
+        self._told: list[Callable[[str, Json], None]] = []
 
     @contextmanager
     def tx(self) -> Generator[Tx]:
@@ -60,6 +61,8 @@ class Database:
                 yield tx
         for event, data in tx.events:
             log.info(event, **data)
+            for told in self._told:
+                told(event, data)
         if tx.announced:
             for listener in self._listeners:
                 listener()
@@ -67,6 +70,10 @@ class Database:
     def on_announcement(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit that put something into the outbox."""
         self._listeners.append(listener)
+
+    def on_event(self, told: Callable[[str, Json], None]) -> None:
+        """Call `told` with each line of the journal, once its transaction is committed."""
+        self._told.append(told)
 
     def close(self) -> None:
         """Close every pooled connection."""
