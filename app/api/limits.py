@@ -71,10 +71,14 @@ class Counted:
                 method=scope["method"], route=route, status=status, seconds=seconds
             )
             if scope["path"] not in QUIET:
+                # The ids of the path by the journal's names. The path itself and the query stay
+                # out: they hold whatever a caller has typed, prompts among it.
+                named = scope.get("path_params", {}).items()
                 log.info(
                     "http.answered",
+                    **{name.removesuffix("_id"): value for name, value in named},
                     method=scope["method"],
-                    path=scope["path"],
+                    route=route,
                     status=status,
                     ms=round(seconds * 1000, 1),
                 )
