@@ -1,6 +1,7 @@
 """What the benchmarks share: their arguments, their records, and the model."""
 
 import argparse
+import hashlib
 import os
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def parser(doc: str | None, *, records: int) -> argparse.ArgumentParser:
     made.add_argument("--cache", default=str(Path.home() / ".cache" / "errata"))
     made.add_argument("--threads", type=int, default=1)
     return made
+
+
+def corpus_name(file: Path) -> str:
+    """Name and digest of a corpus: what statistics taken from it are kept under."""
+    return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
 
 
 def prepared(

@@ -2,9 +2,11 @@
 
 On records of CounterFact: ROME and R-ROME (one edit each, the model restored between), MEMIT (all
 in one batch) and memit-history (one edit a commit, all kept). Efficacy, paraphrase and neighborhood
-before and after, and CPU-seconds per edit by stage.
+before and after, CPU-seconds per edit by stage, and how far the model moved on neutral text: KL in
+nats a token and perplexity (of the last single edit, of the batch, of the whole sequence).
 
     python -m benchmarks.walk --data DIR [--records 32] [--offset 0] [--methods rome,memit]
+        [--model NAME] [--corpus FILE] [--hparams JSON]
 """
 
 import json
@@ -12,17 +14,20 @@ import resource
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from benchmarks.common import parser, prepared
+from benchmarks.common import corpus_name, parser, prepared
 from editing.catalogue import METHODS
 from editing.delta import Outcome
 from editing.errors import EditFailed
 from editing.history import History
 from editing.metrics.counterfact import FactScores, measure_facts, rivals, success_rate
+from editing.metrics.drift import Drift, base_logprobs, measure_drift
 from editing.model.state import State
 from editing.model.view import ModelView
 from editing.request import EditRequest
+from editing.stats.moments import read_texts
 from editing.step import Step
 from editing.walk import Plan, Stopwatch, edit, finish, prepare, under
 
@@ -38,6 +43,7 @@ class Run:
     before: list[FactScores] = field(default_factory=list)
     after: list[FactScores] = field(default_factory=list)
     failed: int = 0
+    drift: Drift | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     def row(self, facts: int) -> dict[str, Any]:
@@ -51,6 +57,8 @@ class Run:
             "n": facts,
             "failed": self.failed,
             **{name: [round(old[name], 1), round(new[name], 1)] for name in old},
+            "kl": self.drift.kl if self.drift else 0.0,
+            "perplexity": self.drift.perplexity if self.drift else 0.0,
             "cpu_s": {name: round(value, 3) for name, value in seconds.items()},
             "edit_cpu_s": round(edit_s, 2),
         }
@@ -76,13 +84,15 @@ def measured(
     return (yield from under(view, state, measure_facts(view, requests, rival)))
 
 
-def one_by_one(
-    view: ModelView, name: str, requests: Sequence[EditRequest], overrides: dict[str, Any]
-) -> Run:
+def drifted(view: ModelView, state: State) -> Drift:
+    """How far a state lies from the untouched model, on neutral text."""
+    untouched = base_logprobs(view)
+    return finish(under(view, state, measure_drift(view, state, untouched)))
+
+
+def one_by_one(view: ModelView, plan: Plan, requests: Sequence[EditRequest], run: Run) -> State:
     """Each edit alone, from base."""
-    run = Run(name, "single")
-    plan = Plan.of(view, name, overrides)
-    finish(run.watch.timed(prepare(view, plan)))
+    state = State()
     for number, request in enumerate(requests):
         run.before += finish(measured(view, [request], State()))
         try:
@@ -92,31 +102,24 @@ def one_by_one(
             run.failed += 1
             state = State()
         run.after += finish(run.watch.timed(measured(view, [request], state)))
-        progress(name, number + 1, len(requests))
-    return run
+        progress(run.method, number + 1, len(requests))
+    return state
 
 
-def in_one_batch(
-    view: ModelView, name: str, requests: Sequence[EditRequest], overrides: dict[str, Any]
-) -> Run:
+def in_one_batch(view: ModelView, plan: Plan, requests: Sequence[EditRequest], run: Run) -> State:
     """All edits in one solve."""
-    run = Run(name, "batch")
-    plan = Plan.of(view, name, overrides)
-    finish(run.watch.timed(prepare(view, plan)))
     run.before = finish(measured(view, requests, State()))
     outcome = finish(run.watch.timed(edit(view, plan, requests)))
-    run.after = finish(run.watch.timed(measured(view, requests, view.after(outcome.deltas))))
-    progress(name, len(requests), len(requests))
-    return run
+    state = view.after(outcome.deltas)
+    run.after = finish(run.watch.timed(measured(view, requests, state)))
+    progress(run.method, len(requests), len(requests))
+    return state
 
 
 def one_after_another(
-    view: ModelView, name: str, requests: Sequence[EditRequest], overrides: dict[str, Any]
-) -> Run:
+    view: ModelView, plan: Plan, requests: Sequence[EditRequest], run: Run
+) -> State:
     """One edit a commit, all kept; measured after the last."""
-    run = Run(name, "sequence")
-    plan = Plan.of(view, name, overrides)
-    finish(run.watch.timed(prepare(view, plan)))
     run.before = finish(measured(view, requests, State()))
     history = History.empty()
     for number, request in enumerate(requests):
@@ -127,11 +130,11 @@ def one_after_another(
             continue
         view.adopt(view.after(outcome.deltas))
         history = History([*history.entries, (str(number), _always(outcome))], history.folds)
-        progress(name, number + 1, len(requests))
+        progress(run.method, number + 1, len(requests))
     final = view.current
     view.adopt(State())
     run.after = finish(run.watch.timed(measured(view, requests, final)))
-    return run
+    return final
 
 
 def _always(outcome: Outcome) -> Any:  # noqa: ANN401 - a closure over one outcome
@@ -139,11 +142,28 @@ def _always(outcome: Outcome) -> Any:  # noqa: ANN401 - a closure over one outco
 
 
 MODES = {
-    "rome": one_by_one,
-    "r-rome": one_by_one,
-    "memit": in_one_batch,
-    "memit-history": one_after_another,
+    "rome": ("single", one_by_one),
+    "r-rome": ("single", one_by_one),
+    "memit": ("batch", in_one_batch),
+    "memit-history": ("sequence", one_after_another),
 }
+
+
+def measure(
+    view: ModelView,
+    name: str,
+    requests: Sequence[EditRequest],
+    overrides: dict[str, Any],
+    corpus: Path | None,
+) -> Run:
+    """One method over all records, with C from a corpus or from the model's own text."""
+    mode, apply = MODES[name]
+    run = Run(name, mode)
+    plan = Plan.of(view, name, overrides, corpus=corpus and corpus_name(corpus))
+    texts = read_texts(corpus) if corpus else None
+    finish(run.watch.timed(prepare(view, plan, texts)))
+    run.drift = drifted(view, apply(view, plan, requests, run))
+    return run
 
 
 def progress(name: str, done: int, total: int) -> None:
@@ -156,10 +176,14 @@ def main() -> None:
     made = parser(__doc__, records=32)
     made.add_argument("--methods", default=",".join(MODES))
     made.add_argument("--hparams", default="{}", help="JSON overrides, for every method")
+    made.add_argument("--corpus", type=Path, help="take C from this text, not from the model's own")
     args, requests, view = prepared(made)
+    text = corpus_name(args.corpus) if args.corpus else "self"
     print(
         f"model {args.model} {view.fingerprint()[:23]}  records {args.offset}.."
-        f"{args.offset + len(requests) - 1}  threads {args.threads}  hparams {args.hparams}"
+        f"{args.offset + len(requests) - 1}  threads {args.threads}  dtype {view.info['dtype']}"
+        f"  C from {text}  hparams {args.hparams}  unedited perplexity "
+        f"{drifted(view, State()).perplexity:.3f}"
     )
     print(
         f"{'method':14} {'mode':8} {'n':>3} {'ES':>13} {'EA':>13} {'PS':>13} {'NS':>13}  "
@@ -167,12 +191,13 @@ def main() -> None:
     )
     for name in args.methods.split(","):
         assert name in METHODS, name
-        row = MODES[name](view, name, requests, json.loads(args.hparams)).row(len(requests))
+        found = measure(view, name, requests, json.loads(args.hparams), args.corpus)
+        row = found.row(len(requests))
         cells = " ".join(f"{row[k][0]:5.1f} ->{row[k][1]:5.1f}" for k in ("ES", "EA", "PS", "NS"))
         spent = " ".join(f"{row['cpu_s'][stage]:.2f}" for stage in _STAGES)
         print(
             f"{name:14} {row['mode']:8} {row['n']:3} {cells}  {spent} | {row['edit_cpu_s']:.2f}"
-            f"  failed {row['failed']}",
+            f"  failed {row['failed']}  KL {row['kl']:.4f}  perplexity {row['perplexity']:.3f}",
             flush=True,
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
