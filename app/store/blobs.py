@@ -84,11 +84,15 @@ class Blobs:
         target = self._folder / location
         target.parent.mkdir(parents=True, exist_ok=True)
         tmp = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with tmp.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        tmp.replace(target)
+        try:
+            with tmp.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            tmp.replace(target)
+        except OSError:  # half of it would keep a full disk full
+            tmp.unlink(missing_ok=True)
+            raise
         for folder in (target.parent, self._folder):
             _sync_folder(folder)
 
