@@ -4,12 +4,13 @@ ServiceError
   NotFound
     ModelNotFound  EditNotFound  SnapshotNotFound
   WrongInput                          the caller can mend it
-    ModelRequired  NoRequests  KeyReused  BadHeader
+    ModelRequired  NoRequests  KeyReused  BadHeader  UnknownParameter
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight  OrderSettled
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
+  QueueFull                           too many orders wait already
   Unavailable                         try again
     ModelNotReady  QueueUnavailable  ProbeTimedOut
   Refused                             a worker's own no, with the code it gave
@@ -108,6 +109,21 @@ class BadHeader(WrongInput):
 
     def __init__(self, header: str, advice: str) -> None:
         super().__init__(f"The header {header} cannot be read. {advice}", header=header)
+
+
+class UnknownParameter(WrongInput):
+    """A query parameter that the path does not have."""
+
+    code = "unknown-parameter"
+
+    def __init__(self, *, unknown: list[str], known: list[str]) -> None:
+        named = ", ".join(map(repr, unknown))
+        has = f"It has {', '.join(known)}" if known else "It has none"
+        super().__init__(
+            f"This path has no query parameter {named}. {has}; mend the URL and send it again.",
+            unknown=unknown,
+            known=known,
+        )
 
 
 class KeyReused(WrongInput):
@@ -233,6 +249,20 @@ class OrderSettled(Conflict):
         )
 
 
+class LabelTaken(Conflict):
+    """Another snapshot of the model has this label."""
+
+    code = "label-taken"
+
+    def __init__(self, *, label: str, snapshot: str) -> None:
+        super().__init__(
+            f"The label {label!r} belongs to snapshot {snapshot} of this model. Take it from that "
+            "one first, or choose another.",
+            label=label,
+            snapshot=snapshot,
+        )
+
+
 class HeadMoved(ServiceError):
     """The order was meant for another head."""
 
@@ -257,6 +287,20 @@ class Poisoned(ServiceError):
             f"The worker died in each of {attempts} attempts at this order, which is why it was "
             "given up. Read the worker's log, mend the cause, and order again.",
             attempts=attempts,
+        )
+
+
+class QueueFull(ServiceError):
+    """As many orders wait for this model as the operator allows."""
+
+    code = "queue-full"
+
+    def __init__(self, *, model: str, limit: int) -> None:
+        super().__init__(
+            f"{limit} orders of {model!r} are not settled yet, and no more are taken. Send the "
+            "order again once some are; POST /edits/{id}/cancel makes room.",
+            model=model,
+            limit=limit,
         )
 
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
 
 from app import logs
 from app.api import editors, edits, health, models, openapi, probes, problems, snapshots
 from app.api.deps import House
+from app.api.doors import only_known_parameters
 from app.api.limits import BodyLimit, Counted
 from app.metrics import Metrics
 from app.queue.notices import Notices
@@ -27,6 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Corrects facts inside a language model.",
         version=openapi.version(),
         lifespan=_lifespan,
+        dependencies=[Depends(only_known_parameters)],
     )
     app.state.house = house = _house(settings)
     for room in (edits, models, probes, snapshots, editors, health):

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8642, ge=0, le=65535)
     max_requests: int = Field(default=1000, ge=1, le=10_000)  # facts in one order
     max_body_bytes: int = Field(default=16 << 20, ge=1)
+    max_queued: int = Field(default=10_000, ge=1)  # orders of one model that are not settled
     max_wait_s: float = Field(default=300, gt=0)  # the longest `Prefer: wait`
     probe_deadline_s: float = Field(default=60, gt=0)
     # Folders from which local models may be registered. Without one, no caller names a path.

@@ -1,10 +1,20 @@
 """The shapes of JSON that come in. What cannot be meant or cannot be stored is refused here."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from app.services.submit import DEFAULT_EDITOR
@@ -103,6 +113,9 @@ class _Order(Body):
     )
     editor: str = DEFAULT_EDITOR
     hparams: Json = {}
+    dry_run: bool = Field(
+        default=False, description="Compute and measure it, and keep nothing: no snapshot."
+    )
 
 
 class BatchOrderIn(_Order):
@@ -156,6 +169,38 @@ class RestoreIn(Body):
     model: str | None = Field(
         default=None, description="If given, it must be the snapshot's model."
     )
+    dry_run: bool = Field(default=False, description="Say what would be undone; order nothing.")
+    cancel_queued: bool = Field(
+        default=False, description="Cancel what waits in the queue first; what runs is let run."
+    )
+
+
+class StatisticsIn(Body):
+    """What is to be made ready; may be left out."""
+
+    editor: str = Field(default=DEFAULT_EDITOR, description="The editor that will need it.")
+    hparams: Json = {}
+
+
+LABEL = r"^[A-Za-z][A-Za-z0-9._-]{0,63}$"
+
+
+def _label(given: str) -> str:
+    if not re.fullmatch(LABEL.strip("^$"), given):
+        raise PydanticCustomError(
+            "bad_label",
+            "a label is a letter, then up to 63 letters, digits, dots, dashes or underscores",
+        )
+    return given
+
+
+class LabelIn(Body):
+    """A name for a snapshot, its own among those of the model."""
+
+    label: (
+        Annotated[str, AfterValidator(_label), WithJsonSchema({"type": "string", "pattern": LABEL})]
+        | None
+    ) = Field(description="null takes it away.", examples=["before-the-merge"])
 
 
 class ModelIn(Body):

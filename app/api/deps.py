@@ -77,6 +77,16 @@ def if_match(
     return found["id"]
 
 
+def if_none_match(
+    if_none_match: Annotated[
+        str | None, Header(description="The head last seen, quoted: 304 while it is the same.")
+    ] = None,
+) -> frozenset[str]:
+    """Read If-None-Match: the ids it names, or `*`. What cannot be read matches nothing."""
+    given = (if_none_match or "").strip()
+    return frozenset({"*"}) if given == "*" else frozenset(_ETAG.findall(given))
+
+
 def prefer_wait(
     house: HouseDep,
     prefer: Annotated[
@@ -93,6 +103,7 @@ def prefer_wait(
 
 
 IdempotencyKeyDep = Annotated[str | None, Depends(idempotency_key)]
+IfNoneMatchDep = Annotated[frozenset[str], Depends(if_none_match)]
 IfMatchDep = Annotated[str | None, Depends(if_match)]
 WaitDep = Annotated[float, Depends(prefer_wait)]
 

@@ -33,9 +33,11 @@ from app.errors import (
     ModelNotFound,
     ModelRequired,
     NoRequests,
+    OrderSettled,
+    QueueFull,
 )
 from app.queue.notices import Notice
-from app.services import edits, submit
+from app.services import cancel, edits, submit
 from app.services.submit import EditOrder
 from app.store.tables import JournalRow
 from editing.errors import (
@@ -65,6 +67,7 @@ router = APIRouter(prefix="/edits", tags=["edits"])
             ModelNotFound,
             KeyInFlight,
             HeadMoved,
+            QueueFull,
             ModelRequired,
             NoRequests,
             KeyReused,
@@ -88,18 +91,27 @@ async def submit_edit(
     if_match: IfMatchDep,
     wait: WaitDep,
 ) -> JSONResponse:
-    """Write the order into the journal. The model changes later; follow `Location`."""
+    """Write the order into the journal. The model changes later; follow `Location`.
+
+    With `dry_run` it takes its place in the queue all the same, is computed and measured on the
+    head it meets, and changes nothing: its `report` is what one wanted to know. An order for a
+    model that could not be loaded is taken and waits; `blocked` says why.
+    """
     order = EditOrder(
         requests=body.facts(),
         model=body.model,
         editor=body.editor,
         hparams=body.hparams,
         if_match=if_match,
+        dry_run=body.dry_run,
     )
+    limits = house.settings
     return await ordering.take(
         house,
         request,
-        lambda tx: submit.submit(tx, order, limit=house.settings.max_requests),
+        lambda tx: submit.submit(
+            tx, order, limit=limits.max_requests, max_queued=limits.max_queued
+        ),
         key=key,
         about=[body.model_dump(exclude_unset=True), if_match],
         wait=wait,
@@ -118,15 +130,38 @@ def list_edits(
 ) -> Listed[OrderOut]:
     """List orders, newest first."""
     page = edits.page(tx, after=after, limit=limit, model=model, status=status, subject=subject)
-    return Listed(
-        data=[OrderOut.of(edit) for edit in page.data], has_more=page.has_more, next=page.next
-    )
+    return Listed(data=ordering.shown(tx, page.data), has_more=page.has_more, next=page.next)
 
 
 @router.get("/{edit_id}", responses=problems(EditNotFound))
 def get_edit(edit_id: str, tx: TxDep) -> OrderOut:
     """Look at one order."""
-    return OrderOut.of(edits.get(tx, edit_id))
+    return ordering.shown(tx, [edits.get(tx, edit_id)])[0]
+
+
+@router.post(
+    "/{edit_id}/cancel",
+    response_model=OrderOut,
+    responses={
+        200: {"model": OrderOut, "description": "Cancelled."},
+        202: {
+            **ordering.RESPONSES[202],
+            "description": "It runs; its worker stops between two steps. Follow `Location`.",
+        },
+        **problems(EditNotFound, OrderSettled),
+    },
+)
+async def cancel_edit(
+    edit_id: str, request: Request, house: HouseDep, wait: WaitDep
+) -> JSONResponse:
+    """Cancel an order of any kind, unless it is settled. The head stays where it is.
+
+    Asking again while it still runs changes nothing.
+    """
+    order = await run_in_threadpool(_cancel, house, edit_id)
+    if order.status in edits.SETTLED:
+        return JSONResponse(order.model_dump(mode="json"))
+    return await ordering.follow_up(house, request, order.model_dump(mode="json"), {}, wait)
 
 
 @router.get(
@@ -167,6 +202,11 @@ async def _events(house: House, edit_id: str, after: int) -> AsyncIterator[Serve
                 yield ServerSentEvent(json.dumps(said), event=happened.event, id=str(happened.id))
             case Notice():
                 yield ServerSentEvent(json.dumps(happened.data), event=PROGRESS)
+
+
+def _cancel(house: House, edit_id: str) -> OrderOut:
+    with house.database.tx() as tx:
+        return ordering.shown(tx, [cancel.request(tx, edit_id)])[0]
 
 
 def _must_exist(house: House, edit_id: str) -> None:

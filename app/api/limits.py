@@ -8,13 +8,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import Metrics
 
+_ENCODING = b"content-encoding"
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds, by machines
 
 log = structlog.stdlib.get_logger()
 
 
 class BodyLimit:
-    """Refuse a body that is larger than the service will keep in memory."""
+    """Refuse a body that is larger than the service will keep in memory, or that is packed.
+
+    A packed one has two sizes, and the larger is known only once it has been unpacked.
+    """
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self._app = app
@@ -26,13 +30,18 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         size = 0
+        packing = _packing(scope)
 
         async def counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
+            # Of this kind, since the framework takes any other for broken JSON.
+            if size and packing:
+                raise HTTPException(
+                    415, f"The body came packed as {packing[:100]}. Send it as plain JSON."
+                )
             if size > self._limit:
-                # Of this kind, since the framework takes any other for broken JSON.
                 raise HTTPException(
                     413,
                     f"The body is larger than {self._limit} bytes. Split the order into several.",
@@ -40,6 +49,13 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+def _packing(scope: Scope) -> str:
+    """Return the Content-Encoding of a request; nothing when it has none worth the name."""
+    found = [value.decode("latin-1") for name, value in scope["headers"] if name == _ENCODING]
+    packing = ", ".join(found).strip()
+    return "" if packing.lower() == "identity" else packing
 
 
 class Counted:

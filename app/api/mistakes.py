@@ -10,6 +10,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "non_finite": ("non-finite-value", "A number is not finite"),
     "unstorable_text": ("unstorable-text", "A text cannot be stored"),
     "extra_forbidden": ("unknown-field", "There is no such field"),
+    "bad_label": ("bad-label", "The label cannot be used"),
     "requests_twice": ("requests-twice", "The request is given in two forms"),
     "too_many_requests": ("too-many-requests", "The order has too many requests"),
 }

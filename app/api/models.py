@@ -1,24 +1,38 @@
 """Models: register a base, look at one, take one out of service."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
-from app.api.bodies import ModelIn
-from app.api.deps import After, HouseDep, Limit, TxDep
+from app.api import ordering
+from app.api.bodies import ModelIn, StatisticsIn
+from app.api.deps import (
+    After,
+    HouseDep,
+    IdempotencyKeyDep,
+    IfNoneMatchDep,
+    Limit,
+    TxDep,
+    WaitDep,
+)
 from app.api.problems import problems
-from app.api.schemas import Listed, ModelOut, SnapshotOut
+from app.api.schemas import Listed, ModelOut, OrderOut, SnapshotOut
 from app.errors import (
+    BadHeader,
     BadModelId,
+    KeyInFlight,
+    KeyReused,
     ModelExists,
     ModelNotFound,
+    QueueFull,
     SnapshotNotFound,
     SnapshotOfAnotherModel,
     SourceNotAllowed,
     SourceNotFound,
 )
-from app.services import lineage, models, snapshots
+from app.services import lineage, models, prepare, snapshots
 from app.store.db import Tx
 from app.store.tables import Model
-from editing.errors import BadSource
+from editing.errors import BadSource, InvalidHparam, UnknownEditor, UnknownHparam
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -54,12 +68,24 @@ def list_models(tx: TxDep, after: After = None, limit: Limit = 50) -> Listed[Mod
     return Listed(data=_shown(tx, list(page.data)), has_more=page.has_more, next=page.next)
 
 
-@router.get("/{model_id}", responses=problems(ModelNotFound))
-def get_model(model_id: str, tx: TxDep, out: Response) -> ModelOut:
-    """Look at one model. Its ETag is its head: send it as If-Match with an order."""
+@router.get(
+    "/{model_id}",
+    response_model=ModelOut,
+    responses={
+        304: {"description": "The head is still the one named in If-None-Match."},
+        **problems(ModelNotFound),
+    },
+)
+def get_model(model_id: str, tx: TxDep, out: Response, seen: IfNoneMatchDep) -> ModelOut | Response:
+    """Look at one model. Its ETag is its head: send it as If-Match with an order.
+
+    With If-None-Match, 304 says that the head has not moved; the rest may have changed.
+    """
     model = models.get(tx, model_id)
     if model.head_id is not None:
         out.headers["ETag"] = f'"{model.head_id}"'
+        if model.head_id in seen or "*" in seen:
+            return Response(status_code=304, headers=dict(out.headers))
     return _shown(tx, [model])[0]
 
 
@@ -85,6 +111,54 @@ def list_snapshots(
     content = lineage.edits_of(tx, [snapshot.id for snapshot in page.data])
     shown = [SnapshotOut.of(snapshot, content[snapshot.id]) for snapshot in page.data]
     return Listed(data=shown, has_more=page.has_more, next=page.next)
+
+
+@router.post(
+    "/{model_id}/statistics",
+    status_code=202,
+    response_model=OrderOut,
+    responses={
+        **ordering.RESPONSES,
+        **problems(
+            BadHeader,
+            ModelNotFound,
+            KeyInFlight,
+            QueueFull,
+            KeyReused,
+            UnknownEditor,
+            UnknownHparam,
+            InvalidHparam,
+        ),
+    },
+)
+async def prepare_statistics(
+    *,
+    model_id: str,
+    request: Request,
+    house: HouseDep,
+    key: IdempotencyKeyDep,
+    wait: WaitDep,
+    body: StatisticsIn | None = None,
+) -> JSONResponse:
+    """Order that what an editor needs is collected now, and not at the first edit.
+
+    It waits its turn in the model's queue; the head stays where it is.
+    """
+    asked = body or StatisticsIn()
+    return await ordering.take(
+        house,
+        request,
+        lambda tx: prepare.prepare(
+            tx,
+            model_id,
+            editor=asked.editor,
+            hparams=asked.hparams,
+            max_queued=house.settings.max_queued,
+        ),
+        key=key,
+        about=asked.model_dump(exclude_unset=True),
+        wait=wait,
+    )
 
 
 def _shown(tx: Tx, rows: list[Model]) -> list[ModelOut]:

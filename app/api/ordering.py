@@ -1,6 +1,6 @@
 """How every order is taken: once per key, committed, then 202, or 200 to those who wait."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from app.api.deps import House
 from app.api.follow import until_settled
 from app.api.schemas import Json, OrderOut
-from app.services import edits, idempotency
+from app.services import edits, idempotency, models
 from app.services.idempotency import Answer
 from app.store.db import Tx
 from app.store.tables import Edit
@@ -38,19 +38,45 @@ async def take(
 
     def journal() -> Answer:
         with house.database.tx() as tx:
-            return idempotency.once(tx, key, body_hash, lambda: order(tx), _shown)
+            return idempotency.once(tx, key, body_hash, lambda: order(tx), lambda e: _said(tx, e))
 
     answer = await run_in_threadpool(journal)
-    headers = {"Location": f"/edits/{answer.edit}"}
-    if answer.replayed:
-        headers["Idempotent-Replayed"] = "true"
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+    return await follow_up(house, request, answer.body, headers, wait)
+
+
+async def follow_up(
+    house: House, request: Request, order: Json, headers: Json, wait: float
+) -> JSONResponse:
+    """Answer 202 with a committed order, or what has become of it while the caller waited.
+
+    The order is kept whatever happens from here on: a database that goes away now is no error of
+    this request.
+    """
+    headers = {"Location": f"/edits/{order['id']}", **headers}
     if wait <= 0:
-        return JSONResponse(answer.body, status_code=202, headers=headers)
-    edit = await until_settled(house, request, answer.edit, wait)
-    settled = edit.status in edits.SETTLED
+        return JSONResponse(order, status_code=202, headers=headers)
     headers["Preference-Applied"] = f"wait={wait:g}"
-    return JSONResponse(_shown(edit), status_code=200 if settled else 202, headers=headers)
+    seen = await until_settled(house, request, order["id"], wait)
+    if seen is None:
+        return JSONResponse(order, status_code=202, headers=headers)
+    settled = seen.status in edits.SETTLED
+    blocked = order.get("blocked") if not settled else None
+    body = OrderOut.of(seen, blocked=blocked).model_dump(mode="json")
+    return JSONResponse(body, status_code=200 if settled else 202, headers=headers)
 
 
-def _shown(edit: Edit) -> Json:
-    return OrderOut.of(edit).model_dump(mode="json")
+def shown(tx: Tx, rows: Sequence[Edit]) -> list[OrderOut]:
+    """Show orders, and of those that nobody takes, why."""
+    waiting = {edit.model_id for edit in rows if edit.status not in edits.SETTLED}
+    failed = models.failures(tx, waiting) if waiting else {}
+    return [
+        OrderOut.of(
+            edit, blocked=None if edit.status in edits.SETTLED else failed.get(edit.model_id)
+        )
+        for edit in rows
+    ]
+
+
+def _said(tx: Tx, edit: Edit) -> Json:
+    return shown(tx, [edit])[0].model_dump(mode="json")

@@ -16,15 +16,18 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.api.doors import methods_at
 from app.api.mistakes import mistake
 from app.errors import (
     BadHeader,
     Conflict,
     HeadMoved,
     Json,
+    KeyInFlight,
     NotFound,
     Poisoned,
     ProbeTimedOut,
+    QueueFull,
     Refused,
     ServiceError,
     Unavailable,
@@ -45,6 +48,7 @@ STATUS: Mapping[type[Exception], int] = {
     BadHeader: 400,
     Conflict: 409,
     HeadMoved: 412,
+    QueueFull: 429,
     Poisoned: 409,
     Unavailable: 503,
     ProbeTimedOut: 504,
@@ -62,7 +66,10 @@ PLAIN_CODES: Mapping[int, str] = {
     413: "body-too-large",
     415: "unsupported-media-type",
 }
-RETRY_AFTER_S = "2"
+# Every 429 and 503 says when to come back, and so does a key whose first request is under way.
+RETRY_AFTER_S: Mapping[str, int] = {"queue-full": 10}
+SOON_S = 2
+_AGAIN = frozenset({429, 503})
 
 log = structlog.stdlib.get_logger()
 
@@ -90,8 +97,8 @@ def problem(
         "detail": _cut(detail),
     }
     said = dict(headers or {})
-    if code in _TRY_AGAIN:
-        said.setdefault("Retry-After", RETRY_AFTER_S)
+    if status in _AGAIN or code == KeyInFlight.code:
+        said.setdefault("Retry-After", str(RETRY_AFTER_S.get(code, SOON_S)))
     return JSONResponse(body, status_code=status, headers=said, media_type=MEDIA_TYPE)
 
 
@@ -165,11 +172,6 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-_TRY_AGAIN = frozenset(
-    {"model-not-ready", "queue-unavailable", "idempotency-key-in-flight", DATABASE_AWAY}
-)
-
-
 async def _ours(_: Request, error: ServiceError | EditingError) -> JSONResponse:
     return of(error)
 
@@ -181,13 +183,16 @@ async def _unreadable(request: Request, error: RequestValidationError) -> JSONRe
 
 async def _plain(request: Request, error: HTTPException) -> JSONResponse:
     code = PLAIN_CODES.get(error.status_code, INTERNAL)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (has := methods_at(request)):
+        headers["Allow"] = ", ".join(has)  # the framework names those of one endpoint only
     detail = {
         NOT_FOUND: f"There is nothing at {request.url.path}. GET /docs shows what there is.",
-        "method-not-allowed": f"{request.url.path} has no {request.method}. GET /docs shows what "
-        "it has.",
+        "method-not-allowed": f"{request.url.path} has no {request.method}; it has "
+        f"{headers.get('Allow', 'others')}. GET /docs shows what each does.",
         "bad-json": "The body is not JSON. Check it with a JSON tool and send it again.",
     }.get(code, str(error.detail))
-    return problem(error.status_code, code, detail, headers=error.headers)
+    return problem(error.status_code, code, detail, headers=headers)
 
 
 async def _database(request: Request, error: DBAPIError | PoolTimeout) -> JSONResponse:
@@ -198,8 +203,8 @@ async def _database(request: Request, error: DBAPIError | PoolTimeout) -> JSONRe
     return problem(
         503,
         DATABASE_AWAY,
-        "The database does not answer. Nothing was changed; send the request again in a moment, "
-        "with the same Idempotency-Key.",
+        "The database does not answer. Send the request again in a moment, an order with the same "
+        "Idempotency-Key: should the first one have been taken all the same, that is found by it.",
     )
 
 

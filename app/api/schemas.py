@@ -5,12 +5,14 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.services.restore import Foreseen
 from app.store.tables import Edit, Model, Snapshot
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 Status = Literal["queued", "running", "applied", "failed", "rejected", "cancelled"]
+Kind = Literal["edit", "restore", "retract", "compact", "statistics"]
 
 
 class Problem(BaseModel):
@@ -38,7 +40,7 @@ class OrderOut(BaseModel):
 
     id: str
     model: str
-    kind: Literal["edit", "restore", "retract", "compact"]
+    kind: Kind
     editor: str | None
     ord: int
     status: Status
@@ -49,6 +51,12 @@ class OrderOut(BaseModel):
     snapshot: str | None
     live: bool = Field(description="Whether the head's manifest holds it.")
     noop: bool = Field(description="The model answered so already.")
+    dry_run: bool = Field(description="Computed and measured only; it never moves the head.")
+    cancel_requested: bool = Field(description="While it runs: its worker is to stop.")
+    blocked: Json | None = Field(
+        default=None,
+        description="Why nobody takes it: the error of a model that could not be loaded.",
+    )
     report: Json | None
     error: Json | None
     progress: Json | None
@@ -59,7 +67,7 @@ class OrderOut(BaseModel):
     settled_at: datetime | None
 
     @classmethod
-    def of(cls, edit: Edit) -> "OrderOut":
+    def of(cls, edit: Edit, *, blocked: Json | None = None) -> "OrderOut":
         """Show a row."""
         return cls(
             id=edit.id,
@@ -75,6 +83,9 @@ class OrderOut(BaseModel):
             snapshot=edit.snapshot_id,
             live=edit.live,
             noop=edit.noop,
+            dry_run=edit.dry_run,
+            cancel_requested=edit.cancel_requested,
+            blocked=blocked,
             report=edit.report,
             error=edit.error,
             progress=edit.progress,
@@ -84,6 +95,68 @@ class OrderOut(BaseModel):
             started_at=edit.started_at,
             settled_at=edit.settled_at,
         )
+
+
+class OrderBrief(BaseModel):
+    """An order, in a list that is about something else."""
+
+    id: str
+    ord: int
+    kind: Kind
+    editor: str | None
+    status: Status
+    requests: list[Json]
+
+    @classmethod
+    def of(cls, edit: Edit) -> "OrderBrief":
+        """Show a row."""
+        return cls(
+            id=edit.id,
+            ord=edit.ord,
+            kind=cast("Any", edit.kind),
+            editor=edit.editor,
+            status=cast("Any", edit.status),
+            requests=edit.payload.get("requests", []),
+        )
+
+
+class RestorePlanOut(BaseModel):
+    """What a restore would do to the head as it is now. Nothing was journaled."""
+
+    snapshot: str = Field(description="The one that would be brought back.")
+    model: str
+    head: str
+    seq: int = Field(description="The head's number.")
+    undone: list[OrderBrief] = Field(description="Edits it would take out, newest first.")
+    redone: list[OrderBrief] = Field(description="Edits it would bring back, oldest first.")
+    queued: list[OrderBrief] = Field(
+        description="Orders not settled yet, which would run before it. With `cancel_queued`, "
+        "those whose status is `queued` would be cancelled instead."
+    )
+
+    @classmethod
+    def of(cls, foreseen: Foreseen) -> "RestorePlanOut":
+        """Show what was foreseen."""
+        return cls(
+            snapshot=foreseen.snapshot.id,
+            model=foreseen.model.id,
+            head=str(foreseen.model.head_id),
+            seq=foreseen.model.head_seq or 0,
+            undone=[OrderBrief.of(edit) for edit in foreseen.difference.removed],
+            redone=[OrderBrief.of(edit) for edit in foreseen.difference.added],
+            queued=[OrderBrief.of(edit) for edit in foreseen.unsettled],
+        )
+
+
+class DiffOut(BaseModel):
+    """The way from one snapshot's content to another's."""
+
+    from_: str = Field(alias="from")
+    to: str
+    model: str
+    removed: list[OrderBrief] = Field(description="Edits that only `from` has, newest first.")
+    added: list[OrderBrief] = Field(description="Edits that only `to` has, oldest first.")
+    same_weights: bool = Field(description="Whether the fingerprints are equal.")
 
 
 class SnapshotOut(BaseModel):

@@ -80,6 +80,17 @@ def get(tx: Tx, model_id: str) -> Model:
     return found
 
 
+def head_of(tx: Tx, model_id: str) -> str:
+    """Return the head of a model that has snapshots; also of one that was removed."""
+    return str(tx.session.scalar(select(Model.head_id).where(Model.id == model_id)))
+
+
+def failures(tx: Tx, model_ids: set[str]) -> dict[str, Json]:
+    """Return the errors of those models that could not be loaded: nobody takes their orders."""
+    failed = select(Model.id, Model.error).where(Model.id.in_(model_ids), Model.status == "failed")
+    return {model: error or {} for model, error in tx.session.execute(failed)}
+
+
 def only(tx: Tx) -> Model:
     """Return the one registered model. With none or several, somebody has to name one."""
     found = tx.session.scalars(_present().order_by(Model.id).limit(20)).all()

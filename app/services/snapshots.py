@@ -1,11 +1,16 @@
-"""Snapshots: every state a model has been in. Those of a removed model stay readable."""
+"""Snapshots: every state a model has been in, and their labels.
+
+Those of a removed model stay readable.
+"""
 
 import re
 
 from sqlalchemy import select
 
-from app.errors import ModelNotFound, SnapshotNotFound, SnapshotOfAnotherModel
+from app.errors import LabelTaken, ModelNotFound, SnapshotNotFound, SnapshotOfAnotherModel
 from app.services.pages import Page, cut
+from app.services.settle import locked_model
+from app.store import journal
 from app.store.db import Tx
 from app.store.tables import Model, Snapshot
 
@@ -32,3 +37,32 @@ def page(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Page[Snapsh
     return cut(
         tx.session.scalars(query.order_by(Snapshot.seq.desc()).limit(limit + 1)).all(), limit
     )
+
+
+def label(tx: Tx, snapshot_id: str, name: str | None) -> Snapshot:
+    """Give a snapshot a label of its own among its model's, or take it away.
+
+    Raises LabelTaken when another snapshot of the model has it.
+    """
+    snapshot = get(tx, snapshot_id)
+    locked_model(tx, snapshot.model_id)  # two callers who want one label come one after the other
+    tx.session.refresh(snapshot)
+    if snapshot.label == name:
+        return snapshot
+    if name is not None:
+        holder = select(Snapshot.id).where(
+            Snapshot.model_id == snapshot.model_id, Snapshot.label == name
+        )
+        if (taken := tx.session.scalar(holder)) is not None:
+            raise LabelTaken(label=name, snapshot=taken)
+    before, snapshot.label = snapshot.label, name
+    tx.session.flush()
+    journal.append(
+        tx,
+        "snapshot.labelled",
+        model=snapshot.model_id,
+        snapshot=snapshot_id,
+        label=name,
+        before=before,
+    )
+    return snapshot

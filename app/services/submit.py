@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
-from app.errors import HeadMoved, Json, ModelNotFound, NoRequests
+from app.errors import HeadMoved, Json, ModelNotFound, NoRequests, QueueFull
 from app.queue import outbox, streams
 from app.queue.messages import RunEdit
 from app.services import models
@@ -30,25 +30,42 @@ class EditOrder:
     editor: str = DEFAULT_EDITOR
     hparams: Mapping[str, Any] = field(default_factory=dict)
     if_match: str | None = None
+    dry_run: bool = False  # compute and measure, keep nothing
 
 
-def submit(tx: Tx, order: EditOrder, *, limit: int) -> Edit:
+def submit(tx: Tx, order: EditOrder, *, limit: int, max_queued: int | None = None) -> Edit:
     """Journal an edit. Raises what `editing` finds wrong with it, before anything is written."""
     knobs.check(order.editor, order.hparams)
     requests = _checked(order.requests, limit)
     model = models.get(tx, order.model) if order.model is not None else models.only(tx)
     payload: Json = {"requests": requests, "hparams": dict(order.hparams)}
     return enqueue(
-        tx, model.id, kind="edit", editor=order.editor, payload=payload, if_match=order.if_match
+        tx,
+        model.id,
+        kind="edit",
+        editor=order.editor,
+        payload=payload,
+        if_match=order.if_match,
+        dry_run=order.dry_run,
+        max_queued=max_queued,
     )
 
 
 def enqueue(
-    tx: Tx, model_id: str, *, kind: str, editor: str | None, payload: Json, if_match: str | None
+    tx: Tx,
+    model_id: str,
+    *,
+    kind: str,
+    editor: str | None,
+    payload: Json,
+    if_match: str | None = None,
+    dry_run: bool = False,
+    max_queued: int | None = None,
 ) -> Edit:
     """Give an order its place in the queue, and have that announced.
 
-    The lock on the model's row is held until the commit, so ord is the order of commits.
+    The lock on the model's row is held until the commit, so ord is the order of commits, and
+    `max_queued` is not passed by two at once.
     """
     row = tx.session.execute(
         update(Model)
@@ -61,6 +78,8 @@ def enqueue(
     next_ord, head = row
     if if_match is not None and if_match != head:
         raise HeadMoved(expected=if_match, head=head)
+    if max_queued is not None and _unsettled(tx, model_id, max_queued) >= max_queued:
+        raise QueueFull(model=model_id, limit=max_queued)
     edit = Edit(
         id=new_id("edt"),
         model_id=model_id,
@@ -69,6 +88,7 @@ def enqueue(
         editor=editor,
         payload=payload,
         if_match=if_match,
+        dry_run=dry_run,
     )
     tx.session.add(edit)
     tx.session.flush()
@@ -85,6 +105,15 @@ def enqueue(
     )
     outbox.add(tx, streams.edits(model_id), RunEdit(edit_id=edit.id))
     return edit
+
+
+def _unsettled(tx: Tx, model_id: str, at_most: int) -> int:
+    """Count the orders of a model that are not settled; no further than needed."""
+    waiting = select(Edit.id).where(
+        Edit.model_id == model_id, Edit.status.in_(("queued", "running"))
+    )
+    counted = select(func.count()).select_from(waiting.limit(at_most).subquery())
+    return tx.session.scalars(counted).one()
 
 
 def _checked(requests: Sequence[Mapping[str, Any]], limit: int) -> list[Json]:

@@ -58,9 +58,9 @@ class Hands:
         with self.database.tx() as tx:
             return submit.submit(tx, order, limit=1000).id
 
-    def order_restore(self, snapshot: str) -> str:
+    def order_restore(self, snapshot: str, **fields: Any) -> str:
         with self.database.tx() as tx:
-            return restore(tx, snapshot).id
+            return restore(tx, snapshot, **fields).id
 
     def claim(self) -> Claimed | None:
         with self.database.tx() as tx:
@@ -81,6 +81,12 @@ class Hands:
                 source = str(order.source)
                 found = fingerprint or tx.session.get_one(Snapshot, source).fingerprint
                 return work.settle_restore(tx, order.id, source=source, fingerprint=found, **ours)
+            if order.kind == "statistics":
+                work.settle_prepared(tx, order.id, **ours)
+                return order.parent
+            if order.dry_run:
+                work.settle_dry_run(tx, order.id, **ours)
+                return order.parent
             blob = put(tx, order.id.encode())
             held = put(tx, f"weights after {order.id}".encode()) if checkpoint else None
             return work.settle_edit(
