@@ -178,16 +178,17 @@ class BadSource(BadRequest):
 
 
 class UnsupportedArchitecture(BadRequest):
-    """A model type whose modules nobody has mapped."""
+    """A model in which nobody, and no inspection, found the one matrix to edit in each layer."""
 
     code = "unsupported-architecture"
 
-    def __init__(self, model_type: str, *, known: Sequence[str]) -> None:
+    def __init__(self, model_type: str, *, why: str, candidates: Sequence[str] = ()) -> None:
         super().__init__(
-            f"Models of type {model_type!r} are not mapped. Known: {', '.join(known)}. "
-            "Add a row to editing/model/layout.py.",
+            f"Models of type {model_type!r} cannot be edited: {why} "
+            "Use another model, or map this one by a row in editing/model/layout.py "
+            "(docs/architectures.md says how).",
             model_type=model_type,
-            known=list(known),
+            candidates=list(candidates),
         )
 
 

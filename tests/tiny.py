@@ -8,6 +8,7 @@ it, so that the models keep their facts where locate-then-edit methods look for 
 
 import copy
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,23 +17,21 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTJConfig,
-    GPTJForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
+    AutoConfig,
+    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
-from editing.model.layout import layout_of
 from editing.model.tokens import place_text
 from editing.model.view import ModelView
 
-LAYOUTS = ("gpt2", "gptj", "llama", "qwen2")
+# What runs every test: one model for each road through the code (weights stored transposed, blocks
+# with parallel branches, grouped heads, a norm behind the write with windows, an MLP without a
+# module of its own).
+LAYOUTS = ("gpt2", "gptj", "llama", "gemma3_text", "opt")
+# What runs the laws besides; opt-350m is OPT with the norms behind.
+OTHERS = ("gpt_neox", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "opt-350m")
 
 _WIDTH, _DEPTH, _HEADS = 32, 5, 4
 _LESSONS = 180
@@ -108,7 +107,8 @@ def _taught(layout: str, seed: int, tied: bool) -> PreTrainedModel:  # noqa: FBT
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _untaught(layout, tied=tied)
-        blocks = model.get_submodule(layout_of(layout).blocks)
+        blocks = ModelView(model, tiny_tokenizer()).blocks
+        model.requires_grad_()
         adam = torch.optim.Adam(model.parameters(), lr=3e-3)
         chance = random.Random(seed)  # noqa: S311 - lessons are no secret
         for number in range(_LESSONS):
@@ -174,7 +174,51 @@ class _Lesson:
         return nn.functional.cross_entropy(logits[wanted], self.ids[:, 1:][wanted])
 
 
+_GPT = {"n_embd": _WIDTH, "n_layer": _DEPTH, "n_head": _HEADS, "n_positions": 128}
+_MODERN = {
+    "hidden_size": _WIDTH,
+    "intermediate_size": 64,
+    "num_hidden_layers": _DEPTH,
+    "num_attention_heads": _HEADS,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+# Windows shorter than the texts, and both kinds of layers among the first ones.
+_WINDOWS = {
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 12,
+    "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+}
+_OPT = {
+    "hidden_size": _WIDTH,
+    "ffn_dim": 64,
+    "num_hidden_layers": _DEPTH,
+    "num_attention_heads": _HEADS,
+    "max_position_embeddings": 128,
+    "word_embed_proj_dim": _WIDTH,
+    "dropout": 0.0,
+    "init_std": 0.05,
+}
+# layout -> (model type, what its config differs in)
+_SHAPES: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "gpt2": ("gpt2", {**_GPT, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}),
+    "gptj": ("gptj", {**_GPT, "rotary_dim": 4, "tie_word_embeddings": False}),
+    "gpt_neox": ("gpt_neox", {**_MODERN, "tie_word_embeddings": False}),
+    "opt": ("opt", _OPT),
+    "opt-350m": ("opt", {**_OPT, "do_layer_norm_before": False}),
+    "llama": ("llama", _MODERN),
+    "mistral": ("mistral", {**_MODERN, "sliding_window": 12}),
+    "qwen2": ("qwen2", _MODERN),
+    "qwen3": ("qwen3", {**_MODERN, "head_dim": 16}),  # heads wider than the model
+    "phi3": ("phi3", {**_MODERN, "pad_token_id": 1}),
+    "gemma2": ("gemma2", {**_MODERN, **_WINDOWS}),
+    "gemma3_text": ("gemma3_text", {**_MODERN, **_WINDOWS}),
+}
+
+
 def _untaught(layout: str, *, tied: bool) -> PreTrainedModel:
+    model_type, shape = _SHAPES[layout]
     common = {
         "vocab_size": len(tiny_tokenizer()),
         "bos_token_id": 0,
@@ -182,25 +226,8 @@ def _untaught(layout: str, *, tied: bool) -> PreTrainedModel:
         "tie_word_embeddings": tied,
         "initializer_range": 0.05,
     }
-    gpt = {"n_embd": _WIDTH, "n_layer": _DEPTH, "n_head": _HEADS, "n_positions": 128}
-    if layout == "gpt2":
-        dropless = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        return GPT2LMHeadModel(GPT2Config(**common, **gpt, **dropless))
-    if layout == "gptj":
-        return GPTJForCausalLM(
-            GPTJConfig(**{**common, "tie_word_embeddings": False}, **gpt, rotary_dim=4)
-        )
-    modern = {
-        "hidden_size": _WIDTH,
-        "intermediate_size": 64,
-        "num_hidden_layers": _DEPTH,
-        "num_attention_heads": _HEADS,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 128,
-    }
-    if layout == "llama":
-        return LlamaForCausalLM(LlamaConfig(**common, **modern))
-    return Qwen2ForCausalLM(Qwen2Config(**common, **modern))
+    config = AutoConfig.for_model(model_type, **{**common, **shape})
+    return AutoModelForCausalLM.from_config(config)
 
 
 def tiny_view(

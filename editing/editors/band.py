@@ -1,24 +1,30 @@
 """What the MEMIT family shares: what is missing is spread over a band of layers, lowest first.
 
-    d_i    what block L must add at the subject's last token to say o*_i                (zsearch.py)
+    d_i    what layer L must write besides at the subject's last token to say o*_i      (zsearch.py)
     for l in layers, lowest first, with the layers below already edited:
         K  keys of the facts at layer l, one column a context                           (keys.py)
         R  (H_0 + d - H) / (layers left): this layer's share of what is missing at block L
         D_l = R (I + KT A_l^-1 K)^-1 KT A_l^-1                                         (solve.write)
+
+Where a norm follows the write, d is added before it and R is what brings about that share behind it
+(`_Goal`; see docs/decisions/0012).
 
 Departure: the published code averages the keys of a fact over its contexts; here each context keeps
 its own key and its own residual, the bare prompt among them (see docs/decisions).
 """
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from editing.delta import LowRank, Outcome, Written
 from editing.hparams import MemitHparams
 from editing.solve import Metric, size_under, write
 from editing.step import Step
 
-from .keys import KeyReader
+from .keys import KeyReader, Reading
 from .zsearch import find_delta
 
 if TYPE_CHECKING:
@@ -61,7 +67,7 @@ def spread(
     yield from reader.start()
 
     missing = found.delta.double().mT.repeat_interleave(len(prefixes) + 1, dim=1)  # [d_v, n]
-    wanted = None
+    goal: _Goal | None = None
     deltas: dict[str, LowRank] = {}
     written: dict[str, Written] = {}
     leverage: dict[str, float] = {}
@@ -70,10 +76,10 @@ def spread(
         here: dict[str, LowRank] = {}
         if layer in hparams.layers:
             reading = reader.read()
-            wanted = reading.hidden + missing if wanted is None else wanted
+            goal = goal or _Goal.of(view, band[-1], reading, missing)
             share = sum(other >= layer for other in hparams.layers)
             metric = metric_of(layer)
-            delta = write(reading.keys, (wanted - reading.hidden) / share, metric, rho=1.0)
+            delta = write(reading.keys, goal.residual(layer, reading, share), metric, rho=1.0)
             name = view.down_proj(layer)
             here[name] = deltas[name] = delta
             values = reading.values + delta.left.double() @ (delta.right.double() @ reading.keys)
@@ -92,3 +98,35 @@ def spread(
         "size_under_C": size,
     }
     return Outcome(deltas, written, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What the band is to bring about; columns are keys, before any layer is edited.
+
+    entering [d_v, n]: what is to enter the step behind the last layer's write; hidden [d_v, n]:
+    what block L is to answer then; rest [d_v, n]: the part of it that is not layer L's write.
+    """
+
+    view: "ModelView"
+    last: int
+    entering: Tensor
+    hidden: Tensor
+    rest: Tensor
+
+    @classmethod
+    def of(cls, view: "ModelView", last: int, reading: Reading, missing: Tensor) -> "_Goal":
+        landing = view.landing(last)
+        entering = reading.last + missing
+        rest = reading.hidden - landing(reading.last)
+        return cls(view, last, entering, rest + landing(entering), rest)
+
+    def residual(self, layer: int, reading: Reading, share: int) -> Tensor:
+        """R [d_v, n]: by how much W K is to change at `layer`, the `share`-th from above."""
+        landing = self.view.landing(layer)
+        if layer == self.last:
+            # What lower layers brought is in `rest` now, and no longer wanted of this one.
+            rest = reading.hidden - landing(reading.last)
+            return landing.before(self.entering, self.rest - rest) - reading.last
+        missing = (self.hidden - reading.hidden) / share
+        return landing.before(reading.entering, missing) - reading.entering

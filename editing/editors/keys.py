@@ -6,17 +6,18 @@ the weights it will have; nothing below is run again.
 """
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from editing.delta import LowRank
-from editing.model.partial import Paused, pause
+from editing.model.partial import Paused, by_row, pause
 from editing.model.tokens import place
 from editing.step import Step
+
+from .site import hearing
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -30,11 +31,14 @@ class Reading:
     """What stands at the subject's last token; columns are (request, context), contexts inner.
 
     keys [d_k, n], values [d_v, n]: input and output of the layer's down-projection;
-    hidden [d_v, n]: output of the last edited block.
+    entering [d_v, n]: what enters the step behind its write (see model/landing.py), in the layer
+    and in the last edited one (`last`); hidden [d_v, n]: output of the last edited block.
     """
 
     keys: Tensor
     values: Tensor
+    entering: Tensor
+    last: Tensor
     hidden: Tensor
 
 
@@ -70,13 +74,17 @@ class KeyReader:
 
     @torch.no_grad()
     def read(self) -> Reading:
-        """Keys and values of the current layer, and the last edited block's output."""
-        hidden: list[Tensor] = []
-        with _hearing(self.view.module(self.view.down_proj(self.layer))) as heard:
-            hidden += [paused.run()[:, -1] for paused in self.paused]
-        keys = torch.cat([key for key, _ in heard])
-        values = torch.cat([value for _, value in heard])
-        return Reading(keys.mT.double(), values.mT.double(), torch.cat(hidden).mT.double())
+        """What the current layer writes, and what comes of it in the last edited block."""
+        found: list[tuple[Tensor, ...]] = []
+        for paused in self.paused:
+            rows = len(paused.hidden)
+            with hearing(self.view, {self.layer, self.stop - 1}) as heard:
+                out = paused.run()
+            here, last = heard[self.layer], heard[self.stop - 1]
+            parts = (here.key, here.value, here.entering, last.entering, out)
+            found.append(tuple(by_row(part, rows)[:, -1] for part in parts))
+        columns = (torch.cat(parts).mT.double() for parts in zip(*found, strict=True))
+        return Reading(*columns)
 
     @torch.no_grad()
     def climb(self, deltas: dict[str, LowRank]) -> None:
@@ -94,18 +102,3 @@ def _fitting(rows: Sequence[Sequence[int]]) -> int:
         if count and (count + 1) * longest > _POSITIONS:
             return count
     return len(rows)
-
-
-@contextmanager
-def _hearing(module: nn.Module) -> Generator[list[tuple[Tensor, Tensor]]]:
-    """Input and output of a module at the last position, call by call."""
-    heard: list[tuple[Tensor, Tensor]] = []
-
-    def hook(_: nn.Module, args: tuple[object, ...], out: Tensor) -> None:
-        heard.append((cast("Tensor", args[0])[:, -1], out[:, -1]))
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield heard
-    finally:
-        handle.remove()

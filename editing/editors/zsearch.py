@@ -1,8 +1,8 @@
 """The one search for the vector under which a model says o* (z in MEMIT, v* in ROME).
 
 Meng et al., "Locating and Editing Factual Associations in GPT", arXiv:2202.05262, section 3.1 and
-appendix; the same search in arXiv:2210.07229. For each fact one delta [d_v], added to the output of
-block l at the subject's last token in every context, is found by Adam on
+appendix; the same search in arXiv:2210.07229. For each fact one delta [d_v], added to what layer l
+writes at the subject's last token in every context, is found by Adam on
 
     mean over contexts of -log p(o* | context, h + delta) / |o*|
       + kl_factor * KL(p_delta(. | "{subject} is a") || p_0)
@@ -10,6 +10,7 @@ block l at the subject's last token in every context, is found by Adam on
 
 with |delta| <= max_norm * |h| after each step. Adding to the MLP's output or to the block's output
 is the same sum, so ROME and MEMIT differ only in the vector h that sets the scale (`reference`).
+Where it is not the same sum, because a norm follows, delta is added before that norm (site.py).
 
 Departures. All facts are searched at once, each with its own delta, optimiser state and end; only
 the blocks above l, only positions from the subject's last token on, and only the needed rows of the
@@ -27,9 +28,11 @@ from torch import Tensor
 
 from editing.errors import SearchDiverged
 from editing.hparams import Search
-from editing.model.partial import Paused, pause_after
+from editing.model.partial import Paused
 from editing.model.tokens import continued, place, place_text
 from editing.step import Step
+
+from .site import Site
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -68,10 +71,10 @@ def find_delta(
     prefixes: Sequence[str],
     reference: Tensor | None = None,
 ) -> Generator[Step, None, Found]:
-    """Search every request's delta above block `layer`, the bare prompt being one of its contexts.
+    """Search every request's delta at layer `layer`, the bare prompt being one of its contexts.
 
-    reference [n, d_v] sets the scale of the bounds; by default it is the block's own output h.
-    Raises SearchDiverged.
+    reference [n, d_v] sets the scale of the bounds; by default it is what delta is added to: the
+    block's own output h, or what enters the norm behind the write. Raises SearchDiverged.
     """
     parts: dict[int, Found] = {}
     for chunk in _chunks(view, requests, prefixes):
@@ -125,6 +128,7 @@ class _Rows:
         layer: int,
     ) -> None:
         self.view = view
+        self.site = Site(view, layer)
         self.contexts = len(prefixes) + 1
         ids: list[list[int]] = []
         cuts: list[int] = []
@@ -146,7 +150,7 @@ class _Rows:
             ids.append(placed.ids)
             cuts.append(placed.subject)
             essence.append(len(placed.ids) - 1 - placed.subject)
-        self.paused = pause_after(view, ids, cuts, first=layer + 1, stop=len(view.blocks))
+        self.paused = self.site.pause(ids, cuts)
         self.where = torch.tensor(where, device=view.device)  # [targets, 2]
         self.gold = torch.tensor(golds, device=view.device)  # [targets]
         self.sizes = torch.tensor(sizes, device=view.device)  # [facts * contexts]
@@ -154,8 +158,8 @@ class _Rows:
         self.facts = len(requests)
 
     def hidden(self) -> Tensor:
-        """h [facts, d_v]: output of the edited block at the subject, in the bare prompt."""
-        return self.paused.hidden[:: self.contexts + 1, 0].float()
+        """h [facts, d_v]: what stands where delta is added, in the bare prompt."""
+        return self.site.reached(self.paused)[:: self.contexts + 1]
 
 
 @dataclass(slots=True)
@@ -198,9 +202,7 @@ class _Active:
 
 def _forward(rows: _Rows, active: _Active, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of the targets [a, contexts], essence log-probabilities [a, V], first choices [a]."""
-    hidden = active.paused.hidden
-    moved = hidden[:, :1] + delta[active.owner][:, None].to(hidden.dtype)
-    out = active.paused.run(torch.cat([moved, hidden[:, 1:]], dim=1))
+    out = rows.site.run(active.paused, delta[active.owner])
     rows_at = torch.cat([active.where[:, 0], active.essence_rows])
     places = torch.cat([active.where[:, 1], active.essence_at])
     logprobs = rows.view.logits(out[rows_at, places]).log_softmax(-1)
@@ -217,9 +219,10 @@ def _search(
     rows: _Rows, search: Search, reference: Tensor | None, *, done: int, total: int
 ) -> Generator[Step, None, Found]:
     """Adam on all facts of a chunk; a fact that is done keeps its delta and leaves the batch."""
-    scale = (rows.hidden() if reference is None else reference).norm(dim=1)  # [facts]
+    hidden = rows.hidden()
+    scale = (hidden if reference is None else reference).norm(dim=1)  # [facts]
     count = len(scale)
-    delta = torch.zeros_like(rows.hidden()).requires_grad_()
+    delta = torch.zeros_like(hidden).requires_grad_()
     adam = torch.optim.Adam([delta], lr=search.lr)
     active = _Active.of(rows, torch.arange(count, device=scale.device))
     essence_0: Tensor | None = None

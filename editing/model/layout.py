@@ -1,4 +1,7 @@
-"""Architecture is data: where the parts of a model are, by `config.model_type`, never by a path."""
+"""Architecture is data: where the parts of a model are, by `config.model_type`, never by a path.
+
+A type that has no row here is mapped by looking at the model itself (automap.py).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +13,21 @@ from editing.errors import UnsupportedArchitecture
 class Layout:
     """Module paths of one family of causal language models.
 
-    `body` is what runs without the head, `blocks` the list of layers in it; `down_proj` and
-    `attention_out` are inside one block. All paths are relative to the model except these two.
+    `body` is what runs without the head, `blocks` the list of layers in it. Paths are relative to
+    the model, but for those inside one block: `down_proj`, `attention_out` and `post_norm`.
     """
 
     body: str
     blocks: str
     down_proj: str  # the linear that writes the MLP's result into the residual stream
     attention_out: str
-    norm: str
+    tail: tuple[str, ...]  # from the last block to the head; what a config leaves out is passed by
     head: str = "lm_head"
+    shaping: str | None = (
+        None  # the config's value that shapes the head's output: see view.SHAPINGS
+    )
+    post_norm: str | None = None  # a norm that stands between down_proj and the block's output
+    write_scale: float = 1.0  # what down_proj's output is multiplied by before it is added
 
 
 LLAMA = Layout(
@@ -27,29 +35,83 @@ LLAMA = Layout(
     blocks="model.layers",
     down_proj="mlp.down_proj",
     attention_out="self_attn.o_proj",
-    norm="model.norm",
+    tail=("model.norm",),
+)
+GEMMA = Layout(
+    body="model",
+    blocks="model.layers",
+    down_proj="mlp.down_proj",
+    attention_out="self_attn.o_proj",
+    tail=("model.norm",),
+    shaping="final_logit_softcapping",
+    post_norm="post_feedforward_layernorm",
 )
 GPT2 = Layout(
     body="transformer",
     blocks="transformer.h",
     down_proj="mlp.c_proj",
     attention_out="attn.c_proj",
-    norm="transformer.ln_f",
+    tail=("transformer.ln_f",),
 )
 GPTJ = Layout(
     body="transformer",
     blocks="transformer.h",
     down_proj="mlp.fc_out",
     attention_out="attn.out_proj",
-    norm="transformer.ln_f",
+    tail=("transformer.ln_f",),
+)
+NEOX = Layout(
+    body="gpt_neox",
+    blocks="gpt_neox.layers",
+    down_proj="mlp.dense_4h_to_h",
+    attention_out="attention.dense",
+    tail=("gpt_neox.final_layer_norm",),
+)
+OPT = Layout(
+    body="model.decoder",
+    blocks="model.decoder.layers",
+    down_proj="fc2",
+    attention_out="self_attn.out_proj",
+    tail=("model.decoder.final_layer_norm", "model.decoder.project_out"),
+)
+# opt-350m: each block ends in a norm over the residual stream and the write together.
+OPT_POST_NORM = Layout(
+    body="model.decoder",
+    blocks="model.decoder.layers",
+    down_proj="fc2",
+    attention_out="self_attn.out_proj",
+    tail=("model.decoder.final_layer_norm", "model.decoder.project_out"),
+    post_norm="final_layer_norm",
 )
 
-LAYOUTS: Mapping[str, Layout] = {"gpt2": GPT2, "gptj": GPTJ, "llama": LLAMA, "qwen2": LLAMA}
+LAYOUTS: Mapping[str, Layout] = {
+    "gpt2": GPT2,
+    "gptj": GPTJ,
+    "gpt_neox": NEOX,
+    "opt": OPT,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "phi3": LLAMA,
+    "gemma2": GEMMA,
+    "gemma3_text": GEMMA,
+}
+
+# Where a family's config chooses between two layouts: type -> (name, value, the layout then).
+VARIANTS: Mapping[str, tuple[str, object, Layout]] = {
+    "opt": ("do_layer_norm_before", False, OPT_POST_NORM),
+}
 
 
-def layout_of(model_type: str) -> Layout:
-    """The layout of a family. Raises UnsupportedArchitecture."""
-    try:
-        return LAYOUTS[model_type]
-    except KeyError:
-        raise UnsupportedArchitecture(model_type, known=sorted(LAYOUTS)) from None
+def layout_of(config: object) -> Layout:
+    """The row of a model's config. Raises UnsupportedArchitecture where its type has none."""
+    model_type = str(getattr(config, "model_type", ""))
+    if model_type in VARIANTS:
+        name, value, layout = VARIANTS[model_type]
+        if getattr(config, name, None) == value:
+            return layout
+    if model_type not in LAYOUTS:
+        known = ", ".join(LAYOUTS)
+        raise UnsupportedArchitecture(model_type, why=f"it is none of the mapped ones: {known}.")
+    return LAYOUTS[model_type]

@@ -200,6 +200,12 @@ def _halted(view: "ModelView", inputs: Mapping[str, object], first: int, stop: i
     return Paused(list(view.blocks), first, stop, hidden[0], tuple(calls))
 
 
+def by_row(activation: Tensor, rows: int) -> Tensor:
+    """An activation as [rows, S, d]; OPT's MLP sees the positions of all rows in one line."""
+    flat = activation.dim() == 2  # noqa: PLR2004 - [rows * S, d]
+    return activation.unflatten(0, (rows, -1)) if flat else activation
+
+
 def left_padded(view: "ModelView", rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Ids and mask [B, S], with padding before each row."""
     return _padded(view, rows, left=True)

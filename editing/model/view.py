@@ -1,7 +1,7 @@
 """The one door between an editor and the weights."""
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +12,24 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from editing.delta import LowRank
-from editing.errors import TextTooLong
+from editing.errors import TextTooLong, UnsupportedArchitecture
 from editing.stats.store import StatsStore
 from editing.tuned import ModelFacts
 
 from .fingerprint import combine, tensor_digest
+from .landing import Landing, Scaled, normed_of
 from .layout import Layout, layout_of
 from .state import State
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+# What families do to the head's output, by the name of the config's value that says how much.
+SHAPINGS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,
+    "logit_scale": lambda logits, scale: logits * scale,
+    "logits_scaling": lambda logits, scale: logits / scale,
+}
 
 
 class ModelView:
@@ -42,7 +50,7 @@ class ModelView:
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
         self.name = name
-        self.layout: Layout = layout_of(model.config.model_type)
+        self.layout: Layout = layout_of(model.config)
         self.blocks: nn.ModuleList = model.get_submodule(self.layout.blocks)  # type: ignore[assignment]
         self.body = model.get_submodule(self.layout.body)
         self.current = State()
@@ -215,11 +223,50 @@ class ModelView:
 
     def head(self, normed: Tensor) -> Tensor:
         """The body's output [..., d_model] to float32 logits [..., vocabulary]."""
-        return self.model.get_submodule(self.layout.head)(normed).float()
+        logits: Tensor = self.model.get_submodule(self.layout.head)(normed)
+        name = self.layout.shaping
+        value = None if name is None else getattr(self.model.config, name, None)
+        if name is not None and value is not None:
+            logits = SHAPINGS[name](logits, value)
+        return logits.float()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The last block's output [..., d_model], before the final norm, to logits."""
-        return self.head(self.model.get_submodule(self.layout.norm)(hidden))
+        for path in self.layout.tail:
+            if step := _module_at(self.model, path):
+                hidden = step(hidden)
+        return self.head(hidden)
+
+    # ---- between the edited weight and the residual stream ---------------------------------------
+
+    @property
+    def direct(self) -> bool:
+        """Whether a down-projection's output is added to the residual stream as it is."""
+        return self.layout.post_norm is None and self.layout.write_scale == 1
+
+    def post_norm(self, layer: int) -> nn.Module | None:
+        """The norm behind a layer's write, None where there is none."""
+        path = self.layout.post_norm
+        return None if path is None else self.blocks[layer].get_submodule(path)
+
+    def landing(self, layer: int) -> Landing:
+        """What a layer's write meets before it counts. Raises UnsupportedArchitecture."""
+        norm = self.post_norm(layer)
+        if norm is None:
+            return Scaled(self.layout.write_scale)
+        with torch.no_grad():
+            found = normed_of(norm, self.facts.d_model, self.weight(self.down_proj(layer)))
+        if found is None:
+            why = f"{self.layout.post_norm} stands behind the write and is no RMS or layer norm."
+            raise UnsupportedArchitecture(self.facts.model_type, why=why)
+        return found
+
+
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
+    found: object = model
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, nn.Module) else None
 
 
 def layer_of(weight: str) -> int:

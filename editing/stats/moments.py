@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from editing.errors import EmptyField, StatsMissing
 from editing.hparams import OWN_TEXT, Statistics
 from editing.model.generate import Decoder, draw
-from editing.model.partial import positions_of, right_padded
+from editing.model.partial import by_row, positions_of, right_padded
 from editing.step import Step
 
 from .store import MomentKey
@@ -70,7 +70,7 @@ class _Sums:
     def add(self, keys: dict[int, Tensor]) -> None:
         for layer, found in keys.items():
             exact = found.double()  # [tokens, d_k]
-            self.moments[layer] += exact.mT @ exact
+            self.moments[layer].addmm_(exact.mT, exact)
         self.tokens += len(next(iter(keys.values())))
 
     def save(self) -> None:
@@ -136,14 +136,18 @@ def _from_samples(
         chance = torch.Generator().manual_seed(seed * 1_000_003 + sums.batches)
         picks = torch.randint(len(openers), (_ROWS,), generator=chance)
         decoder = Decoder(view, [[*lead, opener] for opener in openers[picks].tolist()])
+        written: dict[int, list[Tensor]] = {n: [] for n in sums.moments}
         for length in range(_LENGTH):
-            with _listening(view, list(sums.moments)) as heard:
+            with _listening(view, list(sums.moments), len(picks)) as heard:
                 logits = decoder.logits()
             # The first position is the sink: the start token, or without one the opener.
-            counted = {n: keys[:, 0 if length else 1 :] for n, keys in heard.items()}
-            sums.add({n: keys.flatten(0, 1) for n, keys in counted.items()})
+            for n, keys in heard.items():
+                written[n].append(keys[:, 0 if length else 1 :].flatten(0, 1))
             decoder.append(draw(logits, _TOP_K, chance))
-            yield Step("statistics", min(sums.tokens, total), total)
+            done = sums.tokens + sum(map(len, next(iter(written.values()))))
+            yield Step("statistics", min(done, total), total)
+        # One product a batch: each writes all of C, which is far larger than one token's keys.
+        sums.add({n: torch.cat(keys) for n, keys in written.items()})
         sums.save()
 
 
@@ -163,7 +167,7 @@ def _from_texts(
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         seen = mask.bool()
         seen[:, 0] = False
-        with torch.no_grad(), _listening(view, list(sums.moments), until=last) as heard:
+        with torch.no_grad(), _listening(view, list(sums.moments), len(ids), until=last) as heard:
             view.body(**inputs, use_cache=False)
         sums.add({layer: keys[seen] for layer, keys in heard.items()})
         sums.save()
@@ -176,14 +180,14 @@ class _Enough(Exception):  # a signal, not an error
 
 @contextmanager
 def _listening(
-    view: "ModelView", layers: Sequence[int], *, until: int | None = None
+    view: "ModelView", layers: Sequence[int], rows: int, *, until: int | None = None
 ) -> Generator[dict[int, Tensor]]:
     """Take down the inputs [B, S, d_k] of the down-projections of `layers` during one pass."""
     heard: dict[int, Tensor] = {}
 
     def listener(layer: int):  # noqa: ANN202 - a hook
         def hook(_: nn.Module, args: tuple[object, ...]) -> None:
-            heard[layer] = cast("Tensor", args[0]).detach()
+            heard[layer] = by_row(cast("Tensor", args[0]).detach(), rows)
             if layer == until:
                 raise _Enough
 

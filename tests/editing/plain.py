@@ -4,7 +4,7 @@ The judge of the fast code. It shares with it the texts, the statistics and noth
 """
 # ruff: noqa: N806 - the notation of the papers
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,23 +19,38 @@ from editing.request import EditRequest
 def full_logits(
     view: ModelView, ids: Sequence[int], layer: int, at: int, delta: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Logits [S, V] of a text with `delta` added to a block's output at one position, and h."""
+    """Logits [S, V] of a text with `delta` added to what a layer writes at one position, and h.
+
+    h is what the sum stands in for: the block's output, or what enters the norm behind the write.
+    """
     seen: list[Tensor] = []
+    norm = view.layout.post_norm
 
     def add(_: nn.Module, __: object, out: object) -> object:
-        hidden = out[0] if isinstance(out, tuple) else out
+        whole = out[0] if isinstance(out, tuple) else out
+        hidden = whole.view(1, len(ids), -1)  # OPT's MLP drops the batch
         seen.append(hidden[0, at].detach())
         if delta is None:
             return None
         moved = hidden.clone()
         moved[0, at] = moved[0, at] + delta.to(hidden.dtype)
+        moved = moved.view(whole.shape)
         return (moved, *out[1:]) if isinstance(out, tuple) else moved
 
-    hook = view.blocks[layer].register_forward_hook(add)
+    def enter(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen[:] = [args[0][0, at].detach()]
+
+    block = view.blocks[layer]
+    hooks = [
+        (block.get_submodule(view.layout.down_proj) if norm else block).register_forward_hook(add)
+    ]
+    if norm:
+        hooks.append(block.get_submodule(norm).register_forward_pre_hook(enter))
     try:
         logits = view.model(input_ids=torch.tensor([list(ids)])).logits[0]
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return logits.float(), seen[0]
 
 
@@ -109,7 +124,7 @@ def keys_of(view: ModelView, text: str, layer: int) -> Tensor:
     found: list[Tensor] = []
 
     def hear(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        found.append(args[0][0])
+        found.append(args[0].view(-1, args[0].shape[-1]))
 
     hook = view.module(view.down_proj(layer)).register_forward_pre_hook(hear)
     view.model(input_ids=torch.tensor([view.tokenizer(text)["input_ids"]]))
@@ -123,7 +138,7 @@ def read(view: ModelView, text: str, at: int, layer: int, last: int) -> tuple[Te
     found = dict[str, Tensor]()
 
     def mlp(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        found["k"], found["v"] = args[0][0, at], out[0, at]
+        found["k"], found["v"] = (x.view(-1, x.shape[-1])[at] for x in (args[0], out))
 
     def block(_: nn.Module, __: object, out: object) -> None:
         found["h"] = (out[0] if isinstance(out, tuple) else out)[0, at]
@@ -154,3 +169,10 @@ def columns(
     ]
     K, V, H = (torch.stack(part, dim=1) for part in zip(*found, strict=True))
     return K, V, H
+
+
+def gemma_norm(view: ModelView, layer: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Gain [d_v, 1] and formula of the norm behind a write of Gemma; columns are keys."""
+    norm = view.blocks[layer].get_submodule("post_feedforward_layernorm")
+    gain = 1 + norm.weight.double()[:, None]
+    return gain, lambda x: gain * x / (x.square().mean(0) + norm.eps).sqrt()

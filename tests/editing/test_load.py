@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
 
 from editing.errors import BadSource, UnsupportedArchitecture
 from editing.model.load import load_view
@@ -74,14 +74,14 @@ def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
         load_view(folder_source(folder), cache=tmp_path / "cache")
 
 
-def test_a_family_that_nobody_mapped_is_refused_with_the_mapped_ones(tmp_path: Path) -> None:
-    config = OPTConfig(
-        vocab_size=420, hidden_size=16, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
-        word_embed_proj_dim=16, max_position_embeddings=32,
+def test_a_model_without_one_matrix_to_edit_in_a_layer_is_refused(tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=420, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=32,
     )  # fmt: skip
-    OPTForCausalLM(config).save_pretrained(tmp_path / "m")
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "m")
     tiny_tokenizer().save_pretrained(tmp_path / "m")
-    with pytest.raises(UnsupportedArchitecture, match=r"'opt'.*gpt2, gptj, llama, qwen2"):
+    with pytest.raises(UnsupportedArchitecture, match="'mixtral' cannot be edited"):
         load_view(folder_source(tmp_path / "m"), cache=tmp_path / "cache")
 
 

@@ -64,9 +64,9 @@ class TestFromTexts:
             assert torch.allclose(found, keys.T @ keys / len(keys), rtol=1e-4, atol=1e-5)
         assert hooked(view) == []
 
-    def test_all_layers_in_one_pass_are_the_layers_one_by_one(self, view: ModelView) -> None:
-        apart = tiny_view(view.facts.model_type)
-        together = tiny_view(view.facts.model_type)
+    def test_all_layers_in_one_pass_are_the_layers_one_by_one(self, layout: str) -> None:
+        apart = tiny_view(layout)
+        together = tiny_view(layout)
         collect(together, [0, 1, 2, 3])
         for layer in range(4):
             collect(apart, [layer])
@@ -96,8 +96,8 @@ class TestFromTexts:
         batches = list(moments._batches(view, [TEXTS[4]]))
         assert [row for batch in batches for row in batch] == [w for w in windows if len(w) > 1]
 
-    def test_a_window_is_never_longer_than_the_model(self, view: ModelView) -> None:
-        fresh = tiny_view(view.facts.model_type)
+    def test_a_window_is_never_longer_than_the_model(self, layout: str) -> None:
+        fresh = tiny_view(layout)
         collect(fresh, [1], texts=["I like the sea. " * 200])
         assert bool(fresh.stats.second_moment(1, MANY).isfinite().all())
 

@@ -34,7 +34,9 @@ def test_each_form_is_told_apart_and_named(text: str, source: dict[str, str], na
      "https://example.org/a", "org/\nname", "smollm2"],
 )  # fmt: skip
 def test_anything_else_is_refused_with_the_forms_there_are(text: str) -> None:
-    with pytest.raises(BadSource, match=r"smollm2-135m, .*hub:org/name@revision, a folder") as raised:
+    with pytest.raises(
+        BadSource, match=r"smollm2-135m, .*hub:org/name@revision, a folder"
+    ) as raised:
         parse_source(text)
     assert raised.value.code == "bad-source"
 

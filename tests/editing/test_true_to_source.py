@@ -99,6 +99,30 @@ def test_rome_with_a_key_for_each_context_asks_the_same_of_all(view: ModelView) 
     assert close(delta, wanted)
 
 
+def gemma_residual(
+    view: ModelView,
+    layers: tuple[int, int],
+    now: tuple[Tensor, Tensor],
+    start: tuple[Tensor, Tensor, Tensor],
+    share: int,
+) -> Tensor:
+    """R before the norm behind the write (docs/decisions/0012); layers: the edited and the last."""
+    layer, last = layers
+    V, H = now
+    V_0, H_0, missing = start
+    _, norm_last = plain.gemma_norm(view, last)
+    rest = H_0 - norm_last(V_0)  # block L without its write
+    gain, norm = plain.gemma_norm(view, layer)
+    if layer == last:
+        base, move = V_0 + missing, rest - (H - norm(V))
+    else:
+        base, move = V, (rest + norm_last(V_0 + missing) - H) / share
+    length = base.norm(dim=0)
+    size = length / base.shape[0] ** 0.5
+    x = base / size + gain * move / (gain**2 + 0.01 * (gain**2).mean())
+    return x / x.norm(dim=0) * length - V
+
+
 def dense_memit(
     view: ModelView,
     facts: Sequence[EditRequest],
@@ -111,14 +135,17 @@ def dense_memit(
     last = hparams.layers[-1]
     deltas = torch.stack([searched(view, fact, hparams) for fact in facts], dim=1)
     missing = deltas.repeat_interleave(len(prefixes) + 1, dim=1)
-    _, _, H_0 = plain.columns(view, facts, prefixes, last, last)
-    Z = H_0 + missing
+    _, V_0, H_0 = plain.columns(view, facts, prefixes, last, last)
     found = dict[str, Tensor]()
     shown: dict[str, LowRank] = {}
     for number, layer in enumerate(hparams.layers):
         with view.overlaid(shown):
-            K, _, H = plain.columns(view, facts, prefixes, layer, last)
-        R = (Z - H) / (len(hparams.layers) - number)
+            K, V, H = plain.columns(view, facts, prefixes, layer, last)
+        share = len(hparams.layers) - number
+        if view.layout.post_norm:
+            R = gemma_residual(view, (layer, last), (V, H), (V_0, H_0, missing), share)
+        else:
+            R = (H_0 + missing - H) / share
         name = view.down_proj(layer)
         A = weight * view.stats.second_moment(layer, hparams.statistics)
         past = None if earlier is None else earlier.keys(name)
@@ -172,7 +199,10 @@ def test_memit_s_last_layer_brings_the_facts_to_their_z(view: ModelView) -> None
     outcome = run(view, "memit", FACTS, knobs)
     delta = torch.stack([searched(view, fact, hparams) for fact in FACTS], dim=1)
     wanted = delta.repeat_interleave(len(prefixes) + 1, dim=1)
-    _, _, before = plain.columns(view, FACTS, prefixes, 3, 3)
+    _, values, before = plain.columns(view, FACTS, prefixes, 3, 3)
+    if view.layout.post_norm:  # what the searched change of the write is behind the norm
+        _, norm = plain.gemma_norm(view, 3)
+        wanted = norm(values + wanted) - norm(values)
     with view.overlaid(outcome.deltas):
         _, _, after = plain.columns(view, FACTS, prefixes, 3, 3)
     assert (before + wanted - after).norm() < 0.5 * wanted.norm()

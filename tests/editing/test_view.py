@@ -175,7 +175,7 @@ class TestFingerprints:
     def test_they_change_with_a_bit(self, layout: str) -> None:
         one, other = tiny_view(layout), tiny_view(layout)
         assert one.fingerprint() == other.fingerprint() == one.audit()
-        weight = other.model.get_submodule(other.layout.norm).weight
+        weight = other.model.get_submodule(other.layout.tail[0]).weight
         weight.data.view(torch.int32)[3] ^= 1
         changed_one = ModelView(other.model, other.tokenizer)
         assert changed_one.fingerprint() != one.fingerprint()

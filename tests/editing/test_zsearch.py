@@ -96,8 +96,9 @@ class TestAgainstThePlainLoop:
             alone = plain.search(view, request, layer=2, search=tight, prefixes=PREFIXES)
             assert float((found.delta[number] - alone.delta).abs().max()) <= 1e-4
             placed = plain.place(view.tokenizer, request, "")
-            _, _, h = plain.read(view, placed.text, placed.subject, 2, 2)
-            assert float(found.delta[number].norm()) == pytest.approx(0.2 * float(h.norm()), 1e-4)
+            _, v, h = plain.read(view, placed.text, placed.subject, 2, 2)
+            size = float((v if view.layout.post_norm else h).norm())  # v enters that norm
+            assert float(found.delta[number].norm()) == pytest.approx(0.2 * size, 1e-4)
 
     def test_another_vector_may_set_the_scale(self, llama: ModelView) -> None:
         tight = Search(**{**_knobs(SEARCH), "lr": 0.5, "max_norm": 0.5})
