@@ -16,6 +16,7 @@ from app.metrics import Metrics
 from app.queue.notices import Notices
 from app.queue.outbox import Relay
 from app.settings import Settings
+from app.store.cleanup import Cleaner
 from app.store.db import Database
 
 
@@ -57,7 +58,9 @@ def _house(settings: Settings) -> House:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     house: House = app.state.house
     relay = Relay(house.database, house.settings.redis_url)
+    cleaner = Cleaner(house.database, house.settings)
     relay.start()
+    cleaner.start()
     listening = asyncio.create_task(house.notices.run())
     try:
         yield
@@ -65,6 +68,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+        cleaner.stop()
         await asyncio.to_thread(relay.stop)
         await house.redis.aclose()
         house.database.close()

@@ -22,8 +22,15 @@ class Settings(BaseSettings):
     redis_url: str = "redis://localhost:6379/0"
     data_dir: Path = Path(".errata")
     cache_dir: Path | None = None  # what can be computed again; None means data_dir/cache
-    blob_url: str = ""  # file://, s3:// or gs://; empty means data_dir/blobs
+    # file://, s3:// or gs://; empty means data_dir/blobs. It belongs to this database alone.
+    blob_url: str = ""
     small_blob_bytes: int = Field(default=1 << 20, ge=0)  # larger ones leave Postgres
+
+    # What nobody needs any more goes after a while; 0 for `cleanup_every_s` means never.
+    cleanup_every_s: float = Field(default=3600, ge=0)
+    keep_keys_s: float = Field(default=7 * 86_400, ge=60)  # answered Idempotency-Keys
+    # Blobs of no snapshot. Longer than any order takes from its delta to its commit.
+    keep_unused_blobs_s: float = Field(default=86_400, ge=3600)
 
     # The HTTP entrance.
     host: str = "127.0.0.1"

@@ -48,8 +48,10 @@ def once(
     if key is None:
         edit = order()
         return Answer(edit.id, say(edit), replayed=False)
-    if not _take(tx, key, body_hash):
-        known = tx.session.get_one(IdempotencyKey, key)
+    while not _take(tx, key, body_hash):
+        known = tx.session.get(IdempotencyKey, key, with_for_update={"read": True})
+        if known is None:
+            continue  # it has grown old, and was cleaned up just now
         if known.body_hash != body_hash:
             raise KeyReused(key)
         return Answer(str(known.edit_id), known.response or {}, replayed=True)

@@ -122,9 +122,10 @@ def test_damage_in_postgres_is_found_too(blobs: Blobs, database: Database) -> No
 
 def test_a_torn_file_is_written_again(blobs: Blobs, tmp_path: Path) -> None:
     sha256 = blobs.put(None, LARGE)
-    (tmp_path / sha256[:2] / sha256).write_bytes(LARGE[:100])
-    blobs.put(None, LARGE)
-    assert blobs.get(None, sha256) == LARGE
+    for damaged in (LARGE[:100], b"y" + LARGE[1:]):
+        (tmp_path / sha256[:2] / sha256).write_bytes(damaged)
+        blobs.put(None, LARGE)
+        assert blobs.get(None, sha256) == LARGE
 
 
 def test_no_snapshot_is_made_of_a_blob_that_is_not_there(hands: Hands) -> None:
