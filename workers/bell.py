@@ -14,6 +14,7 @@ class Bell:
         self._condition = threading.Condition(threading.RLock())
         self._rung = False
         self._order = False
+        self._cancel = False
         self.stopping = False  # asked to put the work down
 
     def ring(self) -> None:
@@ -27,6 +28,12 @@ class Bell:
         with self._condition:
             self._order = True
             self.ring()
+
+    def ring_cancel(self) -> None:
+        """Somebody wants an order to stop; perhaps that which is in hand, and waits."""
+        with self._condition:
+            self._cancel = True
+            self.ring_order()
 
     def ring_stop(self) -> None:
         """The process is asked to end."""
@@ -45,3 +52,9 @@ class Bell:
         with self._condition:
             order, self._order = self._order, False
             return order
+
+    def take_cancel(self) -> bool:
+        """Whether a cancel was announced since the last call."""
+        with self._condition:
+            cancel, self._cancel = self._cancel, False
+            return cancel

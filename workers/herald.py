@@ -5,6 +5,7 @@ dropped: replies have a deadline, progress and heartbeats are overtaken by the n
 """
 
 import json
+import math
 import queue
 import threading
 import time
@@ -70,7 +71,17 @@ class Herald:
         now = time.monotonic()
         if edit != told or now - at >= _PROGRESS_EVERY_S:
             self._told = edit, now
-            self._waiting.put(lambda: self._tell_progress(edit, epoch, step))
+            loss = step.loss if step.loss is not None and math.isfinite(step.loss) else None
+            said = Progress(
+                edit=edit, stage=step.stage, done=step.done, total=step.total, loss=loss
+            ).to_dict()
+            self._waiting.put(lambda: self._tell_progress(epoch, said))
+
+    def waiting(self, edit: str, epoch: int, why: str) -> None:
+        """Tell that an order stands still, and what for."""
+        self._told = edit, 0.0  # its next step is told at once
+        said = Progress(edit=edit, stage="waiting", done=0, total=1).to_dict()
+        self._waiting.put(lambda: self._tell_progress(epoch, {**said, "detail": why}))
 
     def _send_reply(self, probe: str, reply: ProbeReply) -> None:
         try:
@@ -85,14 +96,11 @@ class Herald:
             pipe.expire(name, streams.REPLY_TTL_S)
             pipe.execute()
 
-    def _tell_progress(self, edit: str, epoch: int, step: Step) -> None:
-        said = Progress(
-            edit=edit, stage=step.stage, done=step.done, total=step.total, loss=step.loss
-        )
-        note = {name: value for name, value in said.to_dict().items() if name != "edit"}
+    def _tell_progress(self, epoch: int, said: Json) -> None:
+        note = {name: value for name, value in said.items() if name != "edit"}
         with self._database.tx() as tx:
-            work.progress(tx, edit, epoch=epoch, progress=note)
-        self._redis.publish(streams.progress(edit), said.to_json())
+            work.progress(tx, said["edit"], epoch=epoch, progress=note)
+        self._redis.publish(streams.progress(said["edit"]), json.dumps(said))
 
     def _heartbeat(self) -> None:
         serving = self._serving()

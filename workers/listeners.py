@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.queue import streams
-from app.queue.messages import ProbeMessage
+from app.queue.messages import CancelEdit, ProbeMessage, on_stream
 from workers.bell import Bell
 from workers.probes import Inbox
 
@@ -73,7 +73,7 @@ class Listener(ABC):
 
 
 class OrderListener(Listener):
-    """Rings when the stream of a model says that something is in its queue."""
+    """Rings when the stream of a model says that something is in its queue, or is to leave it."""
 
     def __init__(self, url: str, model: str, bell: Bell) -> None:
         super().__init__("orders", url)
@@ -88,13 +88,15 @@ class OrderListener(Listener):
         if last is None:
             newest: Any = self._redis.xrevrange(self._stream, count=1)
             last = newest[0][0] if newest else b"0-0"
-            self._bell.ring_order()  # what came before is for the journal to say
+            self._bell.ring_cancel()  # what came before is for the journal to say
         heard: Any = self._redis.xread({self._stream: last}, block=int(_BLOCK_S * 1000))
         if heard:
             # One stream, one batch: RESP3 answers with a mapping, RESP2 with pairs.
             batch = next(iter(heard.values()))[0] if isinstance(heard, dict) else heard[0][1]
             last = batch[-1][0]
             self._bell.ring_order()
+            if any(isinstance(on_stream(fields), CancelEdit) for _, fields in batch):
+                self._bell.ring_cancel()
         self._last = last
 
 

@@ -11,8 +11,8 @@ import time
 from app.services.work import Fenced
 from editing.step import Step
 from workers.bell import Bell
+from workers.foreman import Foreman
 from workers.herald import Herald
-from workers.jobs import Foreman
 from workers.lease import Lease
 from workers.patience import Pause
 from workers.probes import Prober
@@ -82,8 +82,12 @@ class Loop:
 
     def _tell(self, said: Step | Pause) -> None:
         order = self._foreman.in_hand
-        if order is not None and isinstance(said, Step):
+        if order is None:
+            return
+        if isinstance(said, Step):
             self._herald.progress(order.id, self._lease.epoch, said)
+        elif said.why:
+            self._herald.waiting(order.id, self._lease.epoch, said.why)
 
     def _hold(self) -> None:
         """Stop before anything else happens once the lease is another's."""

@@ -23,10 +23,11 @@ from app.store.db import Database
 from editing.errors import EditingError
 from editing.model.load import load_view
 from workers.bell import Bell
+from workers.bench import Bench
 from workers.failpoints import FailPoint
+from workers.foreman import Foreman
 from workers.herald import Herald
 from workers.host import ModelHost
-from workers.jobs import Bench, Foreman
 from workers.lease import Lease, Terms
 from workers.listeners import OrderListener, ProbeListener
 from workers.loop import Loop
@@ -173,7 +174,12 @@ class Worker:
         relay = Relay(self.database, settings.redis_url)
         orders = OrderListener(settings.redis_url, self.model, self.bell)
         probes = ProbeListener(settings.redis_url, self.model, inbox, self.bell)
-        foreman = Foreman(self._bench(host), poll_s=settings.poll_s, metrics=self.metrics)
+        foreman = Foreman(
+            self._bench(host),
+            poll_s=settings.poll_s,
+            called=self.bell.take_cancel,
+            metrics=self.metrics,
+        )
         prober = Prober(
             host,
             inbox,

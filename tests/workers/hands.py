@@ -11,8 +11,9 @@ from app.store.db import Database
 from app.store.tables import Lease
 from editing.model.view import ModelView
 from editing.step import Step
+from workers.bench import Bench
+from workers.foreman import Foreman
 from workers.host import ModelHost
-from workers.jobs import Bench, Foreman
 from workers.patience import Pause
 
 IDLE_S = 0.017  # unlike any pause made while Postgres is away

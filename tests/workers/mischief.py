@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ _edit = walk.edit
 STEP_S = 0.02
 
 
-def slow(*given: Any) -> Generator[Step, None, Any]:
+def slow(*given: Any, pause: float = STEP_S) -> Generator[Step, None, Any]:
     """An edit that takes its time between steps."""
     work = _edit(*given)
     while True:
-        time.sleep(STEP_S)
+        time.sleep(pause)
         try:
             step = next(work)
         except StopIteration as end:
@@ -48,7 +49,12 @@ def endless(*given: Any) -> Generator[Step, None, Any]:
     raise AssertionError
 
 
-TRICKS: dict[str, Callable[..., Any]] = {"slow": slow, "deadly": deadly, "endless": endless}
+TRICKS: dict[str, Callable[..., Any]] = {
+    "slow": slow,
+    "slower": partial(slow, pause=10 * STEP_S),
+    "deadly": deadly,
+    "endless": endless,
+}
 
 
 def run(model: str, environ: dict[str, str], log: Path, tricks: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy import func, select, update
 
 from app.queue import streams
 from app.queue.messages import ProbeMessage, ProbeReply
+from app.services import cancel
 from app.store.db import Database, driver_url
 from app.store.ids import new_id
 from app.store.tables import Edit, Model, Snapshot
@@ -73,22 +74,37 @@ class Queue:
             row.removed_at, row.status = datetime.now(UTC), "removed"
 
     def order(
-        self, *requests: Json, model: str = MODEL, editor: str = "rome", **hparams: Any
+        self,
+        *requests: Json,
+        model: str = MODEL,
+        editor: str = "rome",
+        dry_run: bool = False,
+        **hparams: Any,
     ) -> str:
-        return self._add(model, "edit", editor, {"requests": list(requests), "hparams": hparams})
+        payload = {"requests": list(requests), "hparams": hparams}
+        return self._add(model, "edit", editor, payload, dry_run=dry_run)
 
     def restore(self, snapshot: str, model: str = MODEL) -> str:
         return self._add(model, "restore", None, {"snapshot": snapshot})
 
-    def _add(self, model: str, kind: str, editor: str | None, payload: Json) -> str:
+    def statistics(self, editor: str = "rome", model: str = MODEL) -> str:
+        return self._add(model, "statistics", editor, {"hparams": {}})
+
+    def cancel(self, edit: str) -> str:
+        """Ask to cancel an order, and return its status."""
+        with self.database.tx() as tx:
+            return cancel.request(tx, edit).status
+
+    def _add(
+        self, model: str, kind: str, editor: str | None, payload: Json, *, dry_run: bool = False
+    ) -> str:
         with self.database.tx() as tx:
             later = update(Model).where(Model.id == model).values(next_ord=Model.next_ord + 1)
             number = tx.session.scalars(later.returning(Model.next_ord - 1)).one()
-            edit = new_id("edt")
-            tx.session.add(
-                Edit(id=edit, model_id=model, ord=number, kind=kind, editor=editor, payload=payload)
-            )
-        return edit
+            edit = Edit(id=new_id("edt"), model_id=model, ord=number, kind=kind, editor=editor)
+            edit.payload, edit.dry_run = payload, dry_run
+            tx.session.add(edit)
+        return edit.id
 
     def edit(self, edit: str) -> Edit:
         with self.database.tx() as tx:

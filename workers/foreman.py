@@ -1,0 +1,142 @@
+"""Takes the orders of one model from the journal, in their order, one after another."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import HeadMoved, ServiceError
+from app.services import work
+from app.services.work import Claimed, Fenced, NotRunning
+from app.store.db import Tx
+from app.store.tables import Edit
+from editing.errors import EditingError
+from editing.run import Stopwatch
+from workers.bench import Bench
+from workers.jobs import RUN
+from workers.metrics import WorkerMetrics
+from workers.patience import Pause, Work, is_away
+
+Json = dict[str, Any]
+
+log = structlog.stdlib.get_logger()
+
+
+class Foreman:
+    """Has at most one order in hand, and takes the next when that is settled.
+
+    `called` says whether somebody has asked to cancel an order since it was asked last; every
+    `poll_s` the journal is looked at without being called.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        *,
+        poll_s: float,
+        called: Callable[[], bool] = lambda: False,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
+        self.in_hand: Claimed | None = None
+        self._bench = bench
+        self._poll_s = poll_s
+        self._called = called
+        self._metrics = metrics or WorkerMetrics(bench.host.model)
+
+    def orders(self) -> Work[None]:
+        """Work for ever. Raises Fenced, and ModelNotFound once the model was removed."""
+        while True:
+            self.in_hand = yield from self._bench.ask(self._claim)
+            if self.in_hand is None:
+                yield Pause(self._poll_s)
+                continue
+            yield from self._run(self.in_hand)
+            self.in_hand = None
+
+    def put_back(self) -> bool:
+        """Put the order in hand back into the queue, unharmed, if there is one."""
+        if self.in_hand is None:
+            return False
+        with self._bench.database.tx() as tx:
+            work.unclaim(tx, self.in_hand.id, epoch=self._bench.epoch)
+        self.in_hand = None
+        return True
+
+    def _claim(self, tx: Tx) -> Claimed | None:
+        # An order may have been claimed in a commit whose reply was lost. That was no attempt.
+        mine = Edit.model_id == self._bench.host.model, Edit.epoch == self._bench.epoch
+        dropped = select(Edit.id).where(*mine, Edit.status == "running")
+        for edit in tx.session.scalars(dropped).all():
+            work.unclaim(tx, edit, epoch=self._bench.epoch)
+        return work.claim(tx, self._bench.host.model, epoch=self._bench.epoch)
+
+    def _run(self, order: Claimed) -> Work[None]:
+        began, watch = time.monotonic(), Stopwatch()
+        try:
+            if not (yield from self._unless_cancelled(order, self._work(order, watch))):
+                yield from self._cancel(order, watch)
+        except Fenced:
+            raise
+        except (NotRunning, HeadMoved) as error:
+            # Settled or taken away meanwhile, or the head is not where we believed.
+            log.warning("edit.dropped", edit=order.id, reason=repr(error))
+            yield from self._bench.follow()
+        except (EditingError, ServiceError) as error:
+            yield from self._fail(order, watch, work.as_error(error))
+        except Exception as error:
+            log.exception("edit.crashed", edit=order.id, model=order.model)
+            self._bench.host.audit()
+            reason = (
+                f"{type(error).__name__} in the worker; its log tells more. Nothing was changed."
+            )
+            yield from self._fail(order, watch, {"code": "internal-error", "detail": reason})
+        self._metrics.worked(
+            kind=order.kind,
+            editor=order.editor,
+            seconds=time.monotonic() - began,
+            stages=watch.wall,
+        )
+
+    def _work(self, order: Claimed, watch: Stopwatch) -> Work[None]:
+        yield from self._bench.checkout(order.parent)
+        yield from RUN[order.kind](self._bench, order, watch)
+
+    def _unless_cancelled(self, order: Claimed, job: Work[None]) -> Work[bool]:
+        """Do the job, and say whether it came to its end; close it once it is not wanted."""
+        look_at = time.monotonic() + self._poll_s
+        for said in job:
+            yield said
+            if self._called() or time.monotonic() >= look_at:
+                look_at = time.monotonic() + self._poll_s
+                if self._cancel_wanted(order):
+                    job.close()
+                    return False
+        return True
+
+    def _cancel_wanted(self, order: Claimed) -> bool:
+        """Look into the journal; while that is away nobody can have asked there."""
+        try:
+            with self._bench.database.tx() as tx:
+                return work.cancel_wanted(tx, order.id, epoch=self._bench.epoch)
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            return False
+
+    def _cancel(self, order: Claimed, watch: Stopwatch) -> Work[None]:
+        epoch, timings = self._bench.epoch, watch.report()
+        self._bench.host.audit(everything=False)
+        yield from self._bench.settle(
+            order, lambda tx: work.settle_cancelled(tx, order.id, epoch=epoch, timings=timings)
+        )
+
+    def _fail(self, order: Claimed, watch: Stopwatch, error: Json) -> Work[None]:
+        end: Json = {"error": error, "timings": watch.report()}
+        epoch = self._bench.epoch
+        self._bench.host.audit(everything=False)
+        yield from self._bench.settle(
+            order, lambda tx: work.settle_failed(tx, order.id, epoch=epoch, **end)
+        )
