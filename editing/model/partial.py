@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from .calls import Call, Place, cut, taking_down
+
 if TYPE_CHECKING:
     from .view import ModelView
-
-
-class _Halt(Exception):  # a signal, not an error
-    """Raised by a hook to end a forward pass that has given all that was wanted."""
 
 
 class KeptPrefix(DynamicCache):
@@ -53,62 +51,54 @@ class KeptPrefix(DynamicCache):
 class Paused:
     """A forward pass halted before block `first`, ready to go on through blocks up to `stop`.
 
-    hidden [B, S, d_model]  input of block `first`; `calls` holds the other arguments of each block.
+    hidden [B, S, d_model]  input of block `first`; `calls` holds the other arguments of each block,
+    `per_text` how many entries they have for a row.
     """
 
     blocks: Sequence[nn.Module]
     first: int
     stop: int
     hidden: Tensor
-    calls: tuple[tuple[tuple[object, ...], dict[str, object]], ...]
+    calls: tuple[Call, ...]
+    per_text: Mapping[Place, int]
 
     def rows(self, index: Tensor) -> "Paused":
         """The same pass for some rows of the batch."""
         batch = self.hidden.shape[0]
-        cut: dict[int, object] = {}  # blocks share their masks, angles and cache: cut each once
+        done: dict[int, object] = {}  # blocks share their masks, angles and cache: cut each once
 
-        def rows_of(value: object) -> object:
-            if id(value) not in cut:
-                cut[id(value)] = _rows(value, index, batch)
-            return cut[id(value)]
+        def rows_of(place: Place, value: object) -> object:
+            if id(value) not in done:
+                done[id(value)] = value
+                if isinstance(value, KeptPrefix):
+                    done[id(value)] = value.rows(index)
+                elif isinstance(value, Tensor):
+                    done[id(value)] = cut(value, self.per_text.get(place, 0), index, batch)
+            return done[id(value)]
 
-        calls = tuple(
-            (
-                tuple(rows_of(value) for value in args),
-                {name: rows_of(value) for name, value in named.items()},
-            )
-            for args, named in self.calls
-        )
-        return Paused(self.blocks, self.first, self.stop, self.hidden[index], calls)
+        calls = tuple(call.mapped(rows_of) for call in self.calls)
+        hidden = self.hidden[index]
+        return Paused(self.blocks, self.first, self.stop, hidden, calls, self.per_text)
 
     def run(self, hidden: Tensor | None = None, *, until: int | None = None) -> Tensor:
         """Output of block `until - 1` (default: the last one) for this or another input."""
         state = self.hidden if hidden is None else hidden
         for number in range(self.first, self.stop if until is None else until):
-            args, named = self.calls[number - self.first]
-            out = self.blocks[number](state, *args, **named)
+            call = self.calls[number - self.first]
+            out = self.blocks[number](state, *call.args, **call.named)
             state = out[0] if isinstance(out, tuple) else out
         return state
 
     def advanced(self) -> "Paused":
         """The pass one block further on."""
         hidden = self.run(until=self.first + 1)
-        return Paused(self.blocks, self.first + 1, self.stop, hidden, self.calls[1:])
+        calls = self.calls[1:]
+        return Paused(self.blocks, self.first + 1, self.stop, hidden, calls, self.per_text)
 
 
 def _kept(layer: object) -> tuple[Tensor, Tensor]:
     """Keys and values [B, heads, S, d_head] of one layer of a cache."""
     return cast("tuple[Tensor, Tensor]", (getattr(layer, "keys"), getattr(layer, "values")))  # noqa: B009 - not every kind of cache layer has them
-
-
-def _rows(value: object, index: Tensor, batch: int) -> object:
-    if isinstance(value, KeptPrefix):
-        return value.rows(index)
-    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == batch:
-        return value[index]
-    if isinstance(value, tuple):
-        return tuple(_rows(part, index, batch) for part in cast("tuple[object, ...]", value))
-    return value
 
 
 @torch.no_grad()
@@ -174,30 +164,9 @@ def _run_heads(view: "ModelView", ids: Tensor, mask: Tensor) -> KeptPrefix:
 
 
 def _halted(view: "ModelView", inputs: Mapping[str, object], first: int, stop: int) -> Paused:
-    hidden: list[Tensor] = []
-    calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
-
-    def take(_: nn.Module, args: tuple[object, ...], named: dict[str, object]) -> None:
-        plain = dict(named)
-        state = args[0] if args else plain.pop("hidden_states")
-        if not calls:
-            hidden.append(cast("Tensor", state))
-        calls.append((tuple(args[1:]), plain))
-        if len(calls) == stop - first:
-            raise _Halt
-
-    hooks = [
-        view.blocks[number].register_forward_pre_hook(take, with_kwargs=True)
-        for number in range(first, stop)
-    ]
-    try:
+    with taking_down(list(view.blocks[first:stop])) as (hidden, calls):
         view.body(**inputs)
-    except _Halt:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return Paused(list(view.blocks), first, stop, hidden[0], tuple(calls))
+    return Paused(list(view.blocks), first, stop, hidden[0], tuple(calls), view.per_text)
 
 
 def by_row(activation: Tensor, rows: int) -> Tensor:

@@ -16,6 +16,7 @@ from editing.errors import TextTooLong, UnsupportedArchitecture
 from editing.stats.store import StatsStore
 from editing.tuned import ModelFacts
 
+from .calls import Place, per_text
 from .fingerprint import combine, tensor_digest
 from .landing import Landing, Scaled, normed_of
 from .layout import Layout, layout_of
@@ -236,6 +237,11 @@ class ModelView:
             if step := _module_at(self.model, path):
                 hidden = step(hidden)
         return self.head(hidden)
+
+    @cached_property
+    def per_text(self) -> Mapping[Place, int]:
+        """How many entries each argument of a block has for one row of a batch."""
+        return per_text(self)
 
     # ---- between the edited weight and the residual stream ---------------------------------------
 

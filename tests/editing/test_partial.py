@@ -101,7 +101,7 @@ def test_some_rows_of_a_paused_pass_are_the_same_rows(view: ModelView) -> None:
 
 
 def test_as_many_rows_as_positions_are_told_apart(view: ModelView) -> None:
-    rows = [row[:4] for row in tokens(view) if len(row) >= 4]  # a square batch
+    rows = [row[:4] for row in tokens(view) if len(row) >= 4]  # a square batch; four heads, too
     rows = [*rows, rows[0][::-1]][:4]
     paused = pause_after(view, rows, [0] * len(rows), first=1, stop=5)
     with torch.no_grad():
@@ -145,7 +145,25 @@ def test_padding_stands_where_it_should(llama: ModelView) -> None:
     assert mask.tolist() == [[1, 1], [1, 0]]
 
 
-def test_grouped_heads_are_among_the_layouts(make_view: MakeView) -> None:
-    for layout in ("llama", "qwen2"):
-        config = make_view(layout).model.config
-        assert config.num_key_value_heads < config.num_attention_heads
+def test_grouped_heads_and_windows_are_among_the_layouts(make_view: MakeView) -> None:
+    grouped, windowed = make_view("llama").model.config, make_view("gemma3_text").model.config
+    assert grouped.num_key_value_heads < grouped.num_attention_heads
+    assert set(windowed.layer_types[1:4]) == {"sliding_attention", "full_attention"}
+
+
+@pytest.mark.parametrize("layout", ["gemma3_text", "gemma2", "mistral"])
+def test_a_window_holds_behind_a_kept_prefix(make_view: MakeView, layout: str) -> None:
+    view = make_view(layout)
+    row = encode(view.tokenizer, TEXTS[3] + ". " + TEXTS[0])
+    window = view.model.config.sliding_window
+    short = row[: window + 4]
+    cuts = (len(row) - 3, len(short) - 6)  # windows that end before the cut, at it and behind it
+    assert cuts[0] > window > len(short) - cuts[1]
+    paused = pause_after(view, [row, short], cuts, first=1, stop=5)
+    with torch.no_grad():
+        out = paused.run()
+    for number, (ids, cut) in enumerate(zip([row, short], cuts, strict=True)):
+        whole = block_outputs(view, ids)[4]
+        assert close(out[number, : len(ids) - cut], whole[cut:])
+    other = [row[0] + 1, *row[1:]]  # what lies before the window is not heard of
+    assert torch.equal(block_outputs(view, other)[0][-1], block_outputs(view, row)[0][-1])
