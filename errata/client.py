@@ -1,31 +1,41 @@
 """The client: what a Python program imports to correct facts in a model that a server holds.
 
     with errata.Client() as client:
-        client.edit(model="smollm2-135m", editor="memit", subject="France",
-                    prompt="The capital of {} is", target_new="Lyon")
+        order = client.edit(subject="France", prompt="The capital of {} is", target_new="Lyon")
+        print(order.report["efficacy"], client.probe(order.model, "The capital of France is"))
 
-Answers are the JSON of the API, as dictionaries. It knows nothing of torch or of databases.
+`errata.AsyncClient` has the same methods. What is sent and how an answer is read stands in
+`calls`, when it is sent again in `wire`; here is only what waits for the network.
 """
 
-import os
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from errata.errors import OrderFailed, ServerNotRunning, WaitTimeout
-from errata.sse import Event, parse
-from errata.transport import CUT_OFF, PAUSES, Transport, problem_of
+from errata import calls, wire
+from errata.calls import Call, Fact, Page, Terms
+from errata.errors import ErrataError
+from errata.following import BROKEN, SILENCE, OnProgress, Tail, Waiting, applied
+from errata.results import (
+    Diff,
+    Editor,
+    Model,
+    Order,
+    Probe,
+    RestorePlan,
+    Snapshot,
+)
+from errata.sse import Event
 
-Json = dict[str, Any]
+T = TypeVar("T")
 
-DEFAULT_URL = "http://127.0.0.1:8642"
-SETTLED = frozenset({"applied", "failed", "rejected", "cancelled"})
-PAGE = 100
-FIRST_LOOK, LAST_LOOK = 0.05, 1.0  # seconds between two looks at an order that is not settled
+TIMEOUT = 60.0  # seconds that one answer may take
+PATIENCE = 15.0  # seconds for which a request that was not answered is sent again
+LONG = 600.0  # seconds that one waits for an order
 
 
 class Client:
@@ -35,16 +45,17 @@ class Client:
         self,
         base_url: str | None = None,
         *,
-        timeout: float = 60.0,
-        pauses: Sequence[float] = PAUSES,
+        timeout: float = TIMEOUT,
+        patience: float = PATIENCE,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        url = base_url or os.environ.get("ERRATA_URL") or DEFAULT_URL
-        self._transport = Transport(url, timeout=timeout, pauses=pauses, transport=transport)
-        self.base_url = self._transport.base_url
+        url = wire.address(base_url)
+        self.base_url = str(url)
+        self._timeout = timeout
+        self._patience = patience
+        self._http = httpx.Client(**wire.options(url, timeout), transport=transport)
 
     def __enter__(self) -> Self:
-        """Give the client; its connections are closed at the end of the block."""
         return self
 
     def __exit__(
@@ -53,147 +64,37 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connections."""
         self.close()
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        self._http.close()
 
-    # --- models ------------------------------------------------------------------------------
+    # --- models ----------------------------------------------------------------------------------
 
-    def models(self) -> list[Json]:
+    def models(self) -> list[Model]:
         """List the registered models."""
-        return list(self._pages("/models"))
+        return list(self._each(calls.models))
 
-    def model(self, model: str) -> Json:
+    def model(self, model: str) -> Model:
         """Look at one model: its source, status, head and fingerprint."""
-        return self._get(f"/models/{model}")
+        return self._send(calls.model(model))
 
-    def register_model(self, source: str | Mapping[str, Any], *, id: str | None = None) -> Json:  # noqa: A002 - the API's word
+    def model_if_moved(self, model: str, head: str) -> Model | None:
+        """Look at one model; None when its head is `head` still."""
+        return self._send(calls.model_if_moved(model, head))
+
+    def register_model(self, source: str | Mapping[str, Any], *, id: str | None = None) -> Model:  # noqa: A002 - the API's word
         """Register a model: a name, `hub:org/name@revision`, a folder, or a GGUF file."""
-        body = {"source": source} | ({"id": id} if id else {})
-        return self._transport.send("POST", "/models", json=body, repeatable=False).json()
+        return self._send(calls.register_model(source, id))
 
     def remove_model(self, model: str) -> None:
         """Take a model out of service."""
-        self._transport.send("DELETE", f"/models/{model}")
+        self._send(calls.remove_model(model))
 
-    def editors(self) -> list[Json]:
+    def editors(self) -> list[Editor]:
         """List the editors, each with its paper and a JSON schema of its hparams."""
-        return list(self._pages("/editors"))
-
-    # --- orders ------------------------------------------------------------------------------
-
-    def submit(
-        self,
-        *,
-        model: str,
-        editor: str,
-        requests: Sequence[Mapping[str, Any]] | None = None,
-        hparams: Mapping[str, Any] | None = None,
-        if_match: str | None = None,
-        idempotency_key: str | None = None,
-        **request: Any,  # noqa: ANN401 - the fields of one request, as the API takes them
-    ) -> Json:
-        """Order an edit and return at once: `requests`, or one request's fields as keywords."""
-        if (requests is None) == (not request):
-            message = "give either requests=[...], or the fields of one request"
-            raise TypeError(message)
-        body: Json = {"model": model, "editor": editor}
-        if hparams:
-            body["hparams"] = dict(hparams)
-        body |= request if requests is None else {"requests": [dict(each) for each in requests]}
-        return self._order("/edits", body, if_match, idempotency_key)
-
-    def edit(
-        self,
-        *,
-        wait: float = 600.0,
-        on_progress: Callable[[Json], None] | None = None,
-        **order: Any,  # noqa: ANN401 - passed on to submit
-    ) -> Json:
-        """Order an edit (see `submit`), wait until it is applied, and give the order.
-
-        Raises OrderFailed when it was not applied, WaitTimeout when it is not settled in time.
-        """
-        return self._applied(self.submit(**order), wait, on_progress)
-
-    def submit_restore(
-        self, snapshot: str, *, if_match: str | None = None, idempotency_key: str | None = None
-    ) -> Json:
-        """Order that the content of an older snapshot becomes the head, and return at once."""
-        return self._order(f"/snapshots/{snapshot}/restore", None, if_match, idempotency_key)
-
-    def restore(
-        self,
-        snapshot: str,
-        *,
-        wait: float = 600.0,
-        on_progress: Callable[[Json], None] | None = None,
-        **order: Any,  # noqa: ANN401 - passed on to submit_restore
-    ) -> Json:
-        """Order a restore (see `submit_restore`), wait until it is applied, and give the order."""
-        return self._applied(self.submit_restore(snapshot, **order), wait, on_progress)
-
-    def order(self, edit_id: str) -> Json:
-        """Look at one order."""
-        return self._get(f"/edits/{edit_id}")
-
-    def edits(
-        self,
-        *,
-        model: str | None = None,
-        status: str | None = None,
-        subject: str | None = None,
-    ) -> Iterator[Json]:
-        """Go through the orders, page by page."""
-        return self._pages("/edits", {"model": model, "status": status, "subject": subject})
-
-    def wait(
-        self,
-        edit_id: str,
-        *,
-        timeout: float = 600.0,
-        on_progress: Callable[[Json], None] | None = None,
-    ) -> Json:
-        """Wait until an order is settled, however it ends, and give it."""
-        deadline = time.monotonic() + timeout
-        pause = FIRST_LOOK
-        while (order := self.order(edit_id))["status"] not in SETTLED:
-            if on_progress:
-                on_progress(order)
-            if time.monotonic() > deadline:
-                raise WaitTimeout(order, timeout)
-            time.sleep(pause)
-            pause = min(pause * 1.5, LAST_LOOK)
-        return order
-
-    def events(self, edit_id: str) -> Iterator[Event]:
-        """Follow an order: its events as they happen, until it is settled."""
-        last: str | None = None
-        pauses = iter(PAUSES)
-        while True:
-            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-            try:
-                with self._transport.http.stream(
-                    "GET", f"/edits/{edit_id}/events", headers=headers, timeout=None
-                ) as stream:
-                    if not stream.is_success:
-                        stream.read()
-                        raise problem_of(stream)
-                    for event in parse(stream.iter_lines()):
-                        last = event.id or last
-                        pauses = iter(PAUSES)
-                        yield event
-            except CUT_OFF as error:
-                if (pause := next(pauses, None)) is None:
-                    raise ServerNotRunning(self.base_url) from error
-                time.sleep(pause)
-            if self.order(edit_id)["status"] in SETTLED:
-                return
-
-    # --- what the model says, and its states -------------------------------------------------
+        return self._send(calls.editors())
 
     def probe(
         self,
@@ -205,52 +106,209 @@ class Client:
         compare: str | None = None,
         top_k: int | None = None,
         max_tokens: int | None = None,
-    ) -> list[Json]:
-        """Ask the model; also as it was at an older snapshot."""
+    ) -> list[Probe]:
+        """Ask the model, one answer for each prompt; also as it was at an older snapshot."""
         asked = {
-            "prompts": [prompts] if isinstance(prompts, str) else list(prompts),
             "targets": list(targets) if targets else None,
             "snapshot": snapshot,
             "compare": compare,
             "top_k": top_k,
             "max_tokens": max_tokens,
         }
-        body = {name: value for name, value in asked.items() if value is not None}
-        return self._transport.send("POST", f"/models/{model}/probe", json=body).json()["data"]
+        return self._send(calls.probe(model, prompts, asked))
 
-    def snapshots(self, model: str) -> list[Json]:
-        """List the snapshots of a model."""
-        return list(self._pages(f"/models/{model}/snapshots"))
+    # --- orders ----------------------------------------------------------------------------------
 
-    def snapshot(self, snapshot: str) -> Json:
+    def edit(
+        self,
+        *,
+        model: str | None = None,
+        editor: str | None = None,
+        requests: Sequence[Mapping[str, Any]] | None = None,
+        hparams: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        timeout: float = LONG,
+        on_progress: OnProgress | None = None,
+        **fact: Unpack[Fact],
+    ) -> Order:
+        """Write a fact, given by keyword, or several as one batch, given as `requests`.
+
+        `dry_run` measures the edit and writes nothing. Without `wait` the order is given as soon
+        as it is in the journal. Raises OrderFailed, WaitTimeout.
+        """
+        asked = {
+            "model": model,
+            "editor": editor,
+            "hparams": dict(hparams) if hparams else None,
+            "dry_run": dry_run or None,
+        }
+        waiting = Waiting(timeout, on_progress, holds=wait)
+        terms = Terms(if_match=if_match, key=idempotency_key, hold=waiting.hold)
+        order = self._send(calls.edit(asked, fact, requests, terms))
+        return applied(self._wait(order, waiting)) if wait else order
+
+    def restore(
+        self,
+        snapshot: str,
+        *,
+        model: str | None = None,
+        cancel_queued: bool = False,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        timeout: float = LONG,
+        on_progress: OnProgress | None = None,
+    ) -> Order:
+        """Make the content of an older snapshot the head again, after what is queued already.
+
+        `cancel_queued` cancels what is queued instead. Raises OrderFailed, WaitTimeout.
+        """
+        asked = {"model": model, "cancel_queued": cancel_queued or None}
+        waiting = Waiting(timeout, on_progress, holds=wait)
+        terms = Terms(if_match=if_match, key=idempotency_key, hold=waiting.hold)
+        order = self._send(calls.restore(snapshot, asked, terms))
+        return applied(self._wait(order, waiting)) if wait else order
+
+    def plan_restore(
+        self, snapshot: str, *, model: str | None = None, cancel_queued: bool = False
+    ) -> RestorePlan:
+        """Ask what a restore would undo and bring back (its `dry_run`). Nothing is ordered."""
+        asked = {"model": model, "cancel_queued": cancel_queued or None}
+        return self._send(calls.plan_restore(snapshot, asked))
+
+    def statistics(
+        self,
+        model: str,
+        *,
+        editor: str | None = None,
+        hparams: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        timeout: float = LONG,
+        on_progress: OnProgress | None = None,
+    ) -> Order:
+        """Prepare what an editor needs ahead of its first edit. Raises OrderFailed, WaitTimeout."""
+        asked = {"editor": editor, "hparams": dict(hparams) if hparams else None}
+        waiting = Waiting(timeout, on_progress, holds=wait)
+        terms = Terms(key=idempotency_key, hold=waiting.hold)
+        order = self._send(calls.statistics(model, asked, terms))
+        return applied(self._wait(order, waiting)) if wait else order
+
+    def cancel(self, edit: str, *, wait: bool = True, timeout: float = LONG) -> Order:
+        """Take an order back: at once if it is queued, between two steps if it runs.
+
+        Gives the order as it ended: it may have been applied before the worker heard of it.
+        Refused with `order-settled` when it was settled already. Raises WaitTimeout.
+        """
+        waiting = Waiting(timeout, None, holds=wait)
+        order = self._send(calls.cancel(edit, waiting.hold))
+        return self._wait(order, waiting) if wait else order
+
+    def order(self, edit: str) -> Order:
+        """Look at one order."""
+        return self._send(calls.order(edit))
+
+    def edits(
+        self,
+        *,
+        model: str | None = None,
+        status: str | None = None,
+        subject: str | None = None,
+    ) -> Iterator[Order]:
+        """Go through the orders, newest first, page by page."""
+        filters = {"model": model, "status": status, "subject": subject}
+        return self._each(lambda after: calls.edits(filters, after))
+
+    def wait(
+        self, edit: str, *, timeout: float = LONG, on_progress: OnProgress | None = None
+    ) -> Order:
+        """Wait until an order is settled, however it ends, and give it. Raises WaitTimeout."""
+        waiting = Waiting(timeout, on_progress)
+        return self._wait(self.order(edit), waiting)
+
+    def events(self, edit: str) -> Iterator[Event]:
+        """Follow an order: its events as they happen, until it is settled.
+
+        A connection that breaks is made again, and goes on where it broke.
+        """
+        tail = Tail(self.base_url, edit, self._patience)
+        while not tail.finished:
+            ended: httpx.HTTPError | None = None
+            try:
+                with closing(self._listen(tail, wire.timeouts(SILENCE))) as events:
+                    yield from events
+            except BROKEN as error:
+                ended = error
+            if not tail.finished:
+                time.sleep(tail.ended(ended))
+
+    # --- snapshots -------------------------------------------------------------------------------
+
+    def snapshots(self, model: str) -> list[Snapshot]:
+        """List the snapshots of a model, newest first."""
+        return list(self._each(lambda after: calls.snapshots(model, after)))
+
+    def snapshot(self, snapshot: str) -> Snapshot:
         """Look at one snapshot."""
-        return self._get(f"/snapshots/{snapshot}")
+        return self._send(calls.snapshot(snapshot))
 
-    # --- the wires ---------------------------------------------------------------------------
+    def label(self, snapshot: str, label: str | None) -> Snapshot:
+        """Name a snapshot; None takes its name away."""
+        return self._send(calls.label(snapshot, label))
 
-    def _get(self, path: str) -> Json:
-        return self._transport.send("GET", path).json()
+    def diff(self, snapshot: str, to: str | None = None) -> Diff:
+        """Tell which edits lie between two snapshots; the second is the head when left out."""
+        return self._send(calls.diff(snapshot, to))
 
-    def _order(self, path: str, body: Json | None, if_match: str | None, key: str | None) -> Json:
-        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-        if if_match:
-            headers["If-Match"] = f'"{if_match}"'
-        return self._transport.send("POST", path, json=body, headers=headers).json()
+    # --- the network -----------------------------------------------------------------------------
 
-    def _applied(
-        self, order: Json, wait: float, on_progress: Callable[[Json], None] | None
-    ) -> Json:
-        settled = self.wait(order["id"], timeout=wait, on_progress=on_progress)
-        if settled["status"] != "applied":
-            raise OrderFailed(settled)
-        return settled
+    def _send(self, call: Call[T]) -> T:
+        attempts = wire.Attempts(self.base_url, self._patience, repeatable=call.repeatable)
+        while True:
+            try:
+                response = self._http.request(**wire.request(call, self._timeout))
+            except httpx.HTTPError as error:
+                pause = attempts.after(error)
+            else:
+                if wire.good(response):
+                    return wire.answer(call, response, self.base_url)
+                pause = attempts.refused(response)
+            time.sleep(pause)
 
-    def _pages(self, path: str, filters: Mapping[str, Any] | None = None) -> Iterator[Json]:
+    def _each(self, page: Callable[[str | None], Call[Page[T]]]) -> Iterator[T]:
         after: str | None = None
         while True:
-            asked = {**(filters or {}), "limit": PAGE, "after": after}
-            page = self._transport.send("GET", path, params=asked).json()
-            yield from page["data"]
-            after = page.get("next")
-            if not page.get("has_more") or after is None:
+            part = self._send(page(after))
+            yield from part.data
+            if (after := part.next) is None:
                 return
+
+    def _wait(self, order: Order, waiting: Waiting) -> Order:
+        tail = Tail(self.base_url, order.id, self._patience)
+        while not waiting.over(order):
+            try:
+                with closing(self._listen(tail, waiting.timeouts())) as events:
+                    for event in events:
+                        if not waiting.hears(event):
+                            break
+            except (*BROKEN, ErrataError) as error:
+                waiting.silent(error)
+            time.sleep(waiting.pause())
+            order = self.order(order.id)
+        return order
+
+    def _listen(self, tail: Tail, timeout: httpx.Timeout) -> Generator[Event]:
+        """Give the events of one connection, until it ends."""
+        with self._http.stream(
+            "GET", tail.path, headers=tail.headers(), timeout=timeout
+        ) as response:
+            if not response.is_success:
+                response.read()
+                time.sleep(tail.refused(response))
+                return
+            for line in response.iter_lines():
+                if event := tail.feed(line):
+                    yield event

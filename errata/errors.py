@@ -1,43 +1,54 @@
-"""Everything that can go wrong for a client.
+"""Everything that can go wrong for a client. docs/errors.md has a page for every code.
 
 ErrataError
-  ServerNotRunning     nobody answers at the address
-  OrderFailed          the order was settled, but not applied
-  WaitTimeout          the order is not settled yet
+  Refused                the server said no: a problem+json, with the server's own code
+  OrderFailed            the order was settled, but not applied
+  WaitTimeout            the order is not settled yet
+  Unreachable            no answer came
+    ServerNotRunning       nobody listens at the address
+    ConnectionLost         the connection broke before the answer was whole
+    NoAnswerInTime         the server was too slow
+  NotErrata              something else answers at the address
+  OtherVersion           an Errata server answers, but not as this client expects
+  BadAddress             the address is no URL
+  NotOne                 a name fits no model, snapshot or order, or several
+  StackFailed            a stack that was started for us did not come up
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+from errata.results import Json, Order
+
+# What every problem+json has; the rest are the fields of its code.
+_PLAIN = frozenset({"type", "title", "status", "code", "detail"})
 
 
 class ErrataError(Exception):
-    """The server refused. Carries what its problem+json said."""
+    """Base of all; `code` does not change, `detail` is for people, `fields` depend on the code."""
 
     default: ClassVar[str] = "error"
 
     def __init__(
-        self,
-        detail: str,
-        *,
-        code: str | None = None,
-        status: int | None = None,
-        problem: Mapping[str, Any] | None = None,
+        self, detail: str, *, code: str | None = None, fields: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.default
+        self.fields: Json = dict(fields or {})
+
+
+class Refused(ErrataError):
+    """The server said no. `problem` is all that it said, `status` the one of HTTP."""
+
+    default = "refused"
+
+    def __init__(self, problem: Mapping[str, Any], *, status: int) -> None:
+        detail = problem.get("detail") or problem.get("title") or f"refused with status {status}"
+        fields = {name: value for name, value in problem.items() if name not in _PLAIN}
+        super().__init__(str(detail), code=problem.get("code"), fields=fields)
         self.status = status
-        self.problem = dict(problem or {})
-
-
-class ServerNotRunning(ErrataError):
-    """Nobody answers at the address."""
-
-    default = "server-not-running"
-
-    def __init__(self, url: str) -> None:
-        super().__init__(f"no server answers at {url}; start one with `errata up`")
-        self.url = url
+        self.problem = dict(problem)
 
 
 class OrderFailed(ErrataError):
@@ -45,11 +56,12 @@ class OrderFailed(ErrataError):
 
     default = "order-failed"
 
-    def __init__(self, order: Mapping[str, Any]) -> None:
-        error = order.get("error") or {}
-        detail = error.get("detail") or f"the order {order['id']} is {order['status']}"
-        super().__init__(detail, code=error.get("code"), problem=error)
-        self.order = dict(order)
+    def __init__(self, order: Order) -> None:
+        error = order.error or {}
+        detail = error.get("detail") or f"the order {order.id} is {order.status}"
+        fields = {name: value for name, value in error.items() if name not in _PLAIN}
+        super().__init__(detail, code=error.get("code"), fields=fields)
+        self.order = order
 
 
 class WaitTimeout(ErrataError):
@@ -57,9 +69,107 @@ class WaitTimeout(ErrataError):
 
     default = "wait-timeout"
 
-    def __init__(self, order: Mapping[str, Any], seconds: float) -> None:
+    def __init__(self, order: Order, seconds: float) -> None:
+        why = f" ({order.blocked.get('detail', '?')})" if order.blocked else ""
         super().__init__(
-            f"the order {order['id']} is still {order['status']} after {seconds:g} s; wait for it"
-            " again, it is not lost"
+            f"the order {order.id} is still {order.status} after {seconds:g} s{why}. It is not "
+            f"lost: `errata watch {order.id}` follows it, `errata cancel {order.id}` takes it back",
+            fields={"edit": order.id, "status": order.status},
         )
-        self.order = dict(order)
+        self.order = order
+
+
+class Unreachable(ErrataError):
+    """No answer came."""
+
+    default = "unreachable"
+
+    def __init__(self, url: str, detail: str) -> None:
+        super().__init__(detail, fields={"url": url})
+        self.url = url
+
+
+class ServerNotRunning(Unreachable):
+    """Nobody listens at the address."""
+
+    default = "server-not-running"
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke before the answer was whole. The request may have arrived."""
+
+    default = "connection-lost"
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            url,
+            f"the connection to {url} broke before the answer came ({why or 'no reason given'}). "
+            "The request may have arrived; look before you repeat it",
+        )
+
+
+class NoAnswerInTime(Unreachable):
+    """The server was too slow."""
+
+    default = "no-answer-in-time"
+
+    def __init__(self, url: str, seconds: float) -> None:
+        super().__init__(
+            url, f"{url} did not answer within {seconds:g} s; try again, or give a longer timeout"
+        )
+
+
+class NotErrata(ErrataError):
+    """Something answers at the address, but it is no Errata server."""
+
+    default = "not-errata"
+
+    def __init__(self, url: str, said: str) -> None:
+        super().__init__(
+            f"what answers at {url} is no Errata server ({said}). Give another address with --url "
+            "or ERRATA_URL, or start a server on a free port: `errata up --port 8643`",
+            fields={"url": url},
+        )
+
+
+class OtherVersion(ErrataError):
+    """An Errata server answers, but it does not know the request, or answers in another form."""
+
+    default = "other-version"
+
+    def __init__(self, url: str, request: str, said: str) -> None:
+        super().__init__(
+            f"the server at {url} {said}: {request}. It is probably of another version than this "
+            "client; `pip show errata` tells the client's, /openapi.json the server's",
+            fields={"url": url, "request": request},
+        )
+
+
+class BadAddress(ErrataError):
+    """The address is no URL."""
+
+    default = "bad-address"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"{url!r} is no address of a server; write it like http://127.0.0.1:8642",
+            fields={"url": url},
+        )
+
+
+class NotOne(ErrataError):
+    """A name fits no model, snapshot or order, or several."""
+
+    default = "not-one"
+
+    def __init__(self, kind: str, name: str, found: Sequence[str], where: str) -> None:
+        fits = f"fits several: {', '.join(found[:5])}" if found else "fits none"
+        super().__init__(
+            f"the {kind} {name!r} {fits}; {where} lists them", fields={"found": list(found)}
+        )
+
+
+class StackFailed(ErrataError):
+    """A stack that was started for us did not come up."""
+
+    default = "stack-failed"

@@ -1,7 +1,6 @@
 """Server-sent events, read line by line."""
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,23 +14,31 @@ class Event:
     id: str | None = None
 
 
-def parse(lines: Iterable[str]) -> Iterator[Event]:
-    """Give the events of a stream; comments and keep-alives are left out."""
-    name, data, last = "message", list[str](), None
-    for line in lines:
+class Parser:
+    """Takes the lines of a stream, and gives an event whenever one is whole."""
+
+    def __init__(self, last_id: str | None = None) -> None:
+        self.last_id = last_id  # of the last whole event; that of half an event is not counted
+        self._id = last_id
+        self._name = "message"
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Event | None:
+        """Take a line; comments and keep-alives are left out."""
         if not line:
-            if data:
-                yield Event(name, _value("\n".join(data)), last)
-            name, data = "message", []
-            continue
+            self.last_id = self._id
+            whole, self._data = self._data, []
+            name, self._name = self._name, "message"
+            return Event(name, _value("\n".join(whole)), self.last_id) if whole else None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "event":
-            name = value
+            self._name = value
         elif field == "data":
-            data.append(value)
+            self._data.append(value)
         elif field == "id":
-            last = value
+            self._id = value
+        return None
 
 
 def _value(text: str) -> object:

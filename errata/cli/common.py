@@ -1,19 +1,33 @@
-"""What the commands share: their flags, the client, and how an error is told."""
+"""What the commands share: their flags, the client, and how an error is told.
+
+Exit codes
+    0    done; an order that was waited for is applied
+    1    refused, or an order that was waited for is failed, rejected or cancelled
+    2    the command line cannot be read
+    3    no server answers, or what answers is no Errata server of this version
+    4    an order is not settled in time; it stays in the queue
+    130  Ctrl-C; an order stays in the queue
+"""
 
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from errata.client import DEFAULT_URL, Client
-from errata.errors import ErrataError
+from errata.cli import complete
+from errata.client import LONG, Client
+from errata.errors import ErrataError, NotErrata, OtherVersion, Unreachable, WaitTimeout
+from errata.results import Answer
+from errata.wire import DEFAULT_URL
 
+FAILED, NO_SERVER, NOT_YET, INTERRUPTED = 1, 3, 4, 130
 # A pipe has no width of its own; 80 columns would break most lines of a table.
 PIPE_WIDTH = 120
+PATIENCE = 3.0  # seconds; a person waits, and may ask again
 
 Url = Annotated[
     str | None,
@@ -22,8 +36,28 @@ Url = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's JSON, for programs.")]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="The model's id; not needed when there is only one."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="The model's id, or how it begins; not needed when there is only one.",
+        autocompletion=complete.models,
+    ),
 ]
+Editor = Annotated[
+    str | None,
+    typer.Option("--editor", "-e", help="See `errata editors`.", autocompletion=complete.editors),
+]
+Hparam = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=JSON", help="Override a knob of the editor. Repeatable."),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait until the order is settled, or only order.")
+]
+Timeout = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait; the order goes on.")
+]
+LONG_WAIT = LONG
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -34,30 +68,40 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def server(url: str | None, as_json: bool) -> Generator[Client]:
-    """Give a client; an error inside becomes one line (or one JSON object) and exit code 1."""
+    """Give a client; an error inside becomes one line (or one JSON object) and an exit code."""
     try:
-        with Client(url) as client:
+        with Client(url, patience=PATIENCE) as client:
             yield client
     except ErrataError as error:
         if as_json:
-            put_json({"error": {"code": error.code, "detail": error.detail, **error.problem}})
+            told = {"code": error.code, "detail": error.detail, **error.fields}
+            put_json({"error": told})
         else:
             console(stderr=True).print(f"errata: {error.detail}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        console(stderr=True).print("errata: stopped; an order goes on without us")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def exit_code(error: ErrataError) -> int:
+    """Give the exit code of an error."""
+    if isinstance(error, Unreachable | NotErrata | OtherVersion):
+        return NO_SERVER
+    return NOT_YET if isinstance(error, WaitTimeout) else FAILED
+
+
+def put(answer: Answer) -> None:
+    """Print what the server said."""
+    put_json(answer.raw)
+
+
+def put_list(answers: Sequence[Answer]) -> None:
+    """Print a list as the server gives lists."""
+    put_json({"data": [each.raw for each in answers]})
 
 
 def put_json(value: Any) -> None:  # noqa: ANN401 - whatever the server said
     """Print JSON: indented for a person, on one line for a pipe."""
-    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
-
-
-def pick(client: Client, model: str | None) -> str:
-    """Give the model that was named, or the only one there is."""
-    if model:
-        return model
-    known = [each["id"] for each in client.models()]
-    if len(known) == 1:
-        return known[0]
-    names = ", ".join(known) or "none; `errata models --register smollm2-135m` registers one"
-    message = f"name a model with --model; registered: {names}"
-    raise ErrataError(message, code="model-required")
+    text = json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
+    print(text, flush=True)

@@ -3,15 +3,14 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 
 from errata.cli import tables
 from errata.client import Client
+from errata.results import Json, Order, Probe, Snapshot
 
-Json = dict[str, Any]
-Answers = Mapping[str, Json]  # prompt -> probe
+Answers = Mapping[str, Probe]  # prompt -> probe
 
 MAX_TOKENS = 6
 TOLERANCE = 1e-6  # of a log-probability, between two probes of the same weights
@@ -24,9 +23,9 @@ class Stages:
         self._out = out
         self._told = ""
 
-    def __call__(self, order: Json) -> None:
+    def __call__(self, order: Order) -> None:
         """Tell of the stage that an order has come to."""
-        stage = (order.get("progress") or {}).get("stage", "")
+        stage = order.progress.stage if order.progress else ""
         if stage and stage != self._told:
             self._out.print(f"{stage} ...", end=" ")
             self._told = stage
@@ -44,7 +43,7 @@ class Walk:
     def run(self, alone: Json, together: Sequence[Json]) -> list[str]:
         """Walk, and give what failed."""
         facts = [alone, *together]
-        base = self._client.model(self._model)["head"]
+        base = self._client.model(self._model).head or ""
         first = self._ask(facts)
         self._check_known(facts, first)
 
@@ -67,7 +66,7 @@ class Walk:
         )
         took = time.monotonic() - started
         now = self._ask(requests)
-        self._out.print(f"applied after {took:.1f} s: {order['id']}, {order['snapshot']}")
+        self._out.print(f"applied after {took:.1f} s: {order.id}, {order.snapshot}")
         made = tables.table("asked", "prompt", "said before", "says now", "probability of")
         for request in requests:
             for kind, prompt, target in questions(request):
@@ -75,33 +74,33 @@ class Walk:
                 made.add_row(
                     kind,
                     prompt,
-                    tables.quoted(before["completion"]),
-                    tables.quoted(after["completion"]),
+                    tables.quoted(before.completion),
+                    tables.quoted(after.completion),
                     f"{target}: {chance(before, target):.3f} -> {chance(after, target):.3f}",
                 )
         self._out.print(made)
-        self._out.print(tables.report(order["report"] or {}))
+        self._out.print(tables.report(order.report or {}))
         for request in requests:
             self._check_written(request, now)
 
     def _restore(self, base: str) -> None:
         order = self._client.restore(base)
-        before = self._client.snapshot(base)["fingerprint"]
-        after = self._client.snapshot(order["snapshot"])["fingerprint"]
+        before = self._client.snapshot(base).fingerprint
+        after = self._client.snapshot(order.snapshot or "").fingerprint
         self._out.print(f"fingerprint of the untouched model  {before}")
         self._out.print(f"fingerprint of what is served now   {after}")
         if before != after:
             self._failures.append(f"the fingerprints differ: {before} and {after}")
-        if (head := self._client.model(self._model)["head"]) != order["snapshot"]:
-            self._failures.append(f"the head is {head}, not the restored {order['snapshot']}")
+        if (head := self._client.model(self._model).head) != order.snapshot:
+            self._failures.append(f"the head is {head}, not the restored {order.snapshot}")
         self._show_snapshots()
 
     def _show_snapshots(self) -> None:
-        data = sorted(self._client.snapshots(self._model), key=lambda each: each["seq"])
+        data = sorted(self._client.snapshots(self._model), key=_seq)
         self._out.print(tables.snapshots(data))
 
     def _ask(self, requests: Sequence[Json]) -> Answers:
-        answers: dict[str, Json] = {}
+        answers: dict[str, Probe] = {}
         for request in requests:
             asked = questions(request)
             targets = [request["target_new"], request["target_true"]]
@@ -111,18 +110,18 @@ class Walk:
                 targets=list(dict.fromkeys([*targets, *(target for *_, target in asked)])),
                 max_tokens=MAX_TOKENS,
             )
-            answers |= {probe["prompt"]: probe for probe in data}
+            answers |= {probe.prompt: probe for probe in data}
         return answers
 
     def _check_known(self, requests: Sequence[Json], answers: Answers) -> None:
         for request in requests:
-            said = answers[question(request)]["completion"].strip()
+            said = answers[question(request)].completion.strip()
             if not said.startswith(request["target_true"]):
                 self._failures.append(f"the untouched model says {said!r}: {question(request)}")
 
     def _check_written(self, request: Json, answers: Answers) -> None:
         probe = answers[question(request)]
-        said, wanted = probe["completion"].strip(), request["target_new"]
+        said, wanted = probe.completion.strip(), request["target_new"]
         likelier = chance(probe, wanted) > chance(probe, request["target_true"])
         if not (likelier and said.startswith(wanted)):
             self._failures.append(f"after the edit the model says {said!r}: {question(request)}")
@@ -149,14 +148,18 @@ def questions(request: Json) -> list[tuple[str, str, str]]:
     ]
 
 
-def chance(probe: Json, target: str) -> float:
+def chance(probe: Probe, target: str) -> float:
     """Give the probability of a target, as the probe tells it."""
-    return math.exp(next(each["logprob"] for each in probe["targets"] if each["text"] == target))
+    return next(each.p for each in probe.targets if each.text == target)
 
 
-def same(one: Json, other: Json) -> bool:
+def same(one: Probe, other: Probe) -> bool:
     """Say whether two probes of one prompt are the same answer."""
-    pairs = zip(one["targets"], other["targets"], strict=True)
-    return one["completion"] == other["completion"] and all(
-        math.isclose(a["logprob"], b["logprob"], abs_tol=TOLERANCE) for a, b in pairs
+    pairs = zip(one.targets, other.targets, strict=True)
+    return one.completion == other.completion and all(
+        math.isclose(a.logprob, b.logprob, abs_tol=TOLERANCE) for a, b in pairs
     )
+
+
+def _seq(snapshot: Snapshot) -> int:
+    return snapshot.seq

@@ -1,19 +1,29 @@
-"""Commands that only look: models, editors, edits, snapshots, probe."""
+"""Commands that only look: models, editors, edits, probe."""
 
+from itertools import islice
 from typing import Annotated
 
 import typer
 
-from errata.cli import tables
-from errata.cli.common import AsJson, Model, Url, console, pick, put_json, server
+from errata.cli import complete, names, tables
+from errata.cli.common import AsJson, Model, Url, console, put_list, server
 
 
 def models(
+    *,
     register: Annotated[
         str | None,
         typer.Option(
             metavar="SOURCE",
             help="Register a model first: smollm2-135m, hub:org/name@revision, a folder, a GGUF.",
+        ),
+    ] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Register a model that could not be loaded again: its worker tries anew.",
+            autocompletion=complete.models,
         ),
     ] = None,
     url: Url = None,
@@ -23,34 +33,39 @@ def models(
     with server(url, as_json) as client:
         if register:
             client.register_model(register)
+        if retry:
+            failed = client.model(names.model(client, retry))
+            client.register_model(failed.source, id=failed.id)
         data = client.models()
-    put_json({"data": data}) if as_json else console().print(tables.models(data))
+    put_list(data) if as_json else console().print(tables.models(data))
 
 
 def editors(url: Url = None, as_json: AsJson = False) -> None:
     """List the editors: methods that write facts into a model, with their papers."""
     with server(url, as_json) as client:
         data = client.editors()
-    put_json({"data": data}) if as_json else console().print(tables.editors(data))
+    put_list(data) if as_json else console().print(tables.editors(data))
 
 
 def edits(
+    *,
     model: Model = None,
-    status: Annotated[str | None, typer.Option(help="Only orders of this status.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only orders of this status.", autocompletion=complete.statuses),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Only orders about this subject.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many of the newest. [default: all]")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """List the orders of the journal."""
     with server(url, as_json) as client:
-        data = list(client.edits(model=model, status=status))
-    put_json({"data": data}) if as_json else console().print(tables.orders(data))
-
-
-def snapshots(model: Model = None, url: Url = None, as_json: AsJson = False) -> None:
-    """List every state that the model was in."""
-    with server(url, as_json) as client:
-        data = client.snapshots(pick(client, model))
-    put_json({"data": data}) if as_json else console().print(tables.snapshots(data))
+        name = names.model(client, model) if model else None
+        data = list(islice(client.edits(model=name, status=status, subject=subject), limit))
+    put_list(data) if as_json else console().print(tables.orders(data))
 
 
 def probe(
@@ -60,9 +75,16 @@ def probe(
         list[str] | None, typer.Option(help="Tell how likely this answer is. Repeatable.")
     ] = None,
     snapshot: Annotated[
-        str | None, typer.Option(help="Ask the model as it was at this snapshot.")
+        str | None,
+        typer.Option(
+            help="Ask the model as it was at this snapshot: an id, a label or a seq.",
+            autocompletion=complete.snapshots,
+        ),
     ] = None,
-    compare: Annotated[str | None, typer.Option(help="And as it was at this one, too.")] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="And as it was at this one, too.", autocompletion=complete.snapshots),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many next tokens to show.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="How far to continue.")] = None,
     model: Model = None,
@@ -71,13 +93,14 @@ def probe(
 ) -> None:
     """Ask the model how it continues a prompt."""
     with server(url, as_json) as client:
+        name = names.model(client, model)
         data = client.probe(
-            pick(client, model),
+            name,
             prompts,
             targets=target,
-            snapshot=snapshot,
-            compare=compare,
+            snapshot=names.snapshot(client, snapshot, name) if snapshot else None,
+            compare=names.snapshot(client, compare, name) if compare else None,
             top_k=top_k,
             max_tokens=max_tokens,
         )
-    put_json({"data": data}) if as_json else console().print(tables.probes(data))
+    put_list(data) if as_json else console().print(tables.probes(data))

@@ -4,25 +4,30 @@ from typing import Annotated
 
 import typer
 
-from errata.cli import look, orders
+from errata.cli import look, orders, states
 from errata.cli.demo import demo
 from errata.cli.up import up
+from errata.cli.watch import watch
 
 app = typer.Typer(
     name="errata",
     help="Correct facts inside a language model, measure what moved, and take it back.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (
     up,
     orders.edit,
     look.probe,
-    look.snapshots,
+    states.snapshots,
+    states.diff,
+    states.label,
     orders.restore,
-    look.models,
     look.edits,
+    watch,
+    orders.cancel,
+    look.models,
+    orders.stats,
     look.editors,
     demo,
 ):

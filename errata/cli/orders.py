@@ -1,19 +1,30 @@
-"""Commands that change the model: edit and restore."""
+"""Commands that order something: edit, restore, cancel, stats."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.status import Status
 
-from errata.cli import tables
-from errata.cli.common import AsJson, Model, Url, console, pick, put_json, server
-from errata.client import Client, Json
+from errata.cli import complete, facts, names, tables
+from errata.cli.common import (
+    FAILED,
+    LONG_WAIT,
+    AsJson,
+    Editor,
+    Hparam,
+    Model,
+    Timeout,
+    Url,
+    Wait,
+    console,
+    put,
+    server,
+)
+from errata.cli.progress import Bar
+from errata.client import Client
+from errata.results import Order
 
-Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Wait until the order is settled, or only order.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would come of it.")]
 
 
 def edit(
@@ -36,20 +47,20 @@ def edit(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="JSON: a list of requests, one batch."),
     ] = None,
-    editor: Annotated[
-        str, typer.Option("--editor", "-e", help="See `errata editors`.")
-    ] = "memit-history",
-    hparam: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=JSON", help="Override a knob of the editor. Repeatable."),
-    ] = None,
+    editor: Editor = "memit-history",
+    hparam: Hparam = None,
+    dry_run: DryRun = False,
     model: Model = None,
     wait: Wait = True,
+    timeout: Timeout = LONG_WAIT,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a fact into the model, or with --file many at once."""
-    one = _request(
+    """Write a fact into the model, or with --file many at once.
+
+    With --dry-run the edit is computed and measured, and nothing is written.
+    """
+    one = facts.fact(
         subject=subject,
         prompt=prompt,
         target_new=target_new,
@@ -60,115 +71,123 @@ def edit(
     if (file is None) == (one is None):
         message = "give --subject, --prompt and --target-new, or --file"
         raise typer.BadParameter(message)
-    requests = _read(file) if file else [one or {}]
+    requests = facts.from_file(file) if file else [one or {}]
+    knobs = facts.hparams(hparam)
     with server(url, as_json) as client:
-        order = client.submit(
-            model=pick(client, model), editor=editor, requests=requests, hparams=_hparams(hparam)
+        order = client.edit(
+            model=names.model(client, model),
+            editor=editor,
+            requests=requests,
+            hparams=knobs,
+            dry_run=dry_run,
+            wait=False,
         )
-        _follow(client, order, wait=wait, as_json=as_json)
+        follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
 
 
 def restore(
-    snapshot: Annotated[str, typer.Argument(help="The id of the snapshot to go back to.")],
+    snapshot: Annotated[
+        str,
+        typer.Argument(
+            help="Where to go back to: an id, a label, or a number of `errata snapshots`.",
+            autocompletion=complete.snapshots,
+        ),
+    ],
+    *,
+    dry_run: DryRun = False,
+    cancel_queued: Annotated[
+        bool, typer.Option("--cancel-queued", help="Cancel what waits in the queue first.")
+    ] = False,
+    model: Model = None,
     wait: Wait = True,
+    timeout: Timeout = LONG_WAIT,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an older state of the model the one that is served."""
+    """Make an older state of the model the one that is served.
+
+    What is queued already runs first. With --dry-run nothing is ordered.
+    """
     with server(url, as_json) as client:
-        _follow(client, client.submit_restore(snapshot), wait=wait, as_json=as_json)
+        wanted = names.snapshot(client, snapshot, model)
+        if dry_run:
+            plan = client.plan_restore(wanted, cancel_queued=cancel_queued)
+            put(plan) if as_json else tables.put_plan(console(), plan, cancels=cancel_queued)
+            return
+        order = client.restore(wanted, cancel_queued=cancel_queued, wait=False)
+        follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
 
 
-def _follow(client: Client, order: Json, *, wait: bool, as_json: bool) -> None:
-    """Wait for an order and show it; one that was not applied ends the command with code 1."""
-    if wait:
-        progress = console(stderr=True)
-        with progress.status(f"{order['id']} is {order['status']}") as status:
-            order = client.wait(order["id"], on_progress=lambda now: _tell(status, now))
-    if as_json:
-        put_json(order)
-    else:
-        _show(order)
-    if order["status"] in {"failed", "rejected", "cancelled"}:
-        raise typer.Exit(1)
-
-
-def _tell(status: Status, order: Json) -> None:
-    step = order.get("progress") or {}
-    stage = f": {step['stage']} {step['done']}/{step['total']}" if "stage" in step else ""
-    status.update(f"{order['id']} is {order['status']}{stage}")
-
-
-def _show(order: Json) -> None:
-    out = console()
-    snapshot = f", snapshot {order['snapshot']}" if order.get("snapshot") else ""
-    noop = " (the model already said so)" if order.get("noop") else ""
-    out.print(f"{order['id']} is {order['status']}{noop}{snapshot}", soft_wrap=True)
-    if error := order.get("error"):
-        out.print(error.get("detail", str(error)), markup=False, soft_wrap=True)
-    if report := order.get("report"):
-        out.print(tables.report(report))
-
-
-def _request(
+def cancel(
+    edit: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORDER",
+            help="An id, or a number (ord) of `errata edits`.",
+            autocompletion=complete.unsettled,
+        ),
+    ],
     *,
-    subject: str | None,
-    prompt: str | None,
-    target_new: str | None,
-    target_true: str | None,
-    paraphrases: list[str] | None,
-    neighbors: list[str] | None,
-) -> dict[str, Any] | None:
-    if subject is None or prompt is None or target_new is None:
-        return None
-    request: dict[str, Any] = {"subject": subject, "prompt": prompt, "target_new": target_new}
-    if target_true is not None:
-        request["target_true"] = target_true
-    if paraphrases:
-        request["paraphrases"] = paraphrases
-    if neighbors:
-        pairs = [_pair(each, "--neighbor") for each in neighbors]
-        request["neighborhood"] = [{"prompt": asked, "target": said} for asked, said in pairs]
-    return request
+    model: Model = None,
+    wait: Wait = True,
+    timeout: Timeout = LONG_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take an order back, while it is queued or running.
+
+    Ends with 0 when it is cancelled, and with 1 when it was settled before.
+    """
+    with server(url, as_json) as client:
+        wanted = names.order(client, edit, model)
+        order = client.cancel(wanted, wait=wait, timeout=timeout)
+        put(order) if as_json else show(order)
+        if order.settled and order.status != "cancelled":
+            raise typer.Exit(FAILED)
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(file.read_text())
-    except ValueError as error:
-        message = f"{file} is not JSON: {error}"
-        raise typer.BadParameter(message) from error
-    requests = data.get("requests") if isinstance(data, dict) else data
-    if not isinstance(requests, list):
-        message = f"{file} must hold a list of requests"
-        raise typer.BadParameter(message)
-    return requests
+def stats(
+    given: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="The model.", autocompletion=complete.models),
+    ] = None,
+    *,
+    editor: Editor = None,
+    hparam: Hparam = None,
+    wait: Wait = True,
+    timeout: Timeout = LONG_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Collect the statistics that an editor needs, ahead of its first edit."""
+    knobs = facts.hparams(hparam)
+    with server(url, as_json) as client:
+        model = names.model(client, given)
+        order = client.statistics(model, editor=editor, hparams=knobs, wait=False)
+        follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
 
 
-def _hparams(given: list[str] | None) -> dict[str, Any]:
-    """Read NAME=JSON; a dotted name goes into a block: search.steps=20."""
-    hparams: dict[str, Any] = {}
-    for each in given or ():
-        name, text = _pair(each, "--hparam")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        *blocks, last = name.split(".")
-        place = hparams
-        for block in blocks:
-            place = place.setdefault(block, {})
-            if not isinstance(place, dict):
-                message = f"--hparam {each!r}: {block!r} is already a value"
-                raise typer.BadParameter(message)
-        place[last] = value
-    return hparams
+def follow(client: Client, order: Order, *, wait: bool, timeout: float, as_json: bool) -> None:
+    """Wait for an order and show it; one that was not applied ends the command with code 1."""
+    if wait and not order.settled:
+        with Bar(console(stderr=True), order) as bar:
+            order = client.wait(order.id, timeout=timeout, on_progress=bar)
+    put(order) if as_json else show(order)
+    if order.settled and not order.applied:
+        raise typer.Exit(FAILED)
 
 
-def _pair(text: str, flag: str) -> tuple[str, str]:
-    # A prompt may hold a "=", and so may JSON: the first is read from its end.
-    left, found, right = text.rpartition("=") if flag == "--neighbor" else text.partition("=")
-    if not found or not left:
-        message = f"{flag} takes NAME=VALUE, not {text!r}"
-        raise typer.BadParameter(message)
-    return left, right
+def show(order: Order) -> None:
+    """Show how an order stands, why it failed, and what it moved."""
+    out = console()
+    snapshot = f", snapshot {order.snapshot}" if order.snapshot else ""
+    noop = " (the model already said so)" if order.noop else ""
+    dry = " (a dry run: nothing was written)" if order.dry_run and order.applied else ""
+    asked = "; it is asked to stop" if order.cancel_requested and not order.settled else ""
+    text = f"{order.id} is {order.status}{noop}{dry}{snapshot}{asked}"
+    out.print(text, soft_wrap=True, markup=False)
+    if order.error and order.status != "cancelled":
+        out.print(str(order.error.get("detail", order.error)), markup=False, soft_wrap=True)
+    if order.report:
+        made = tables.statistics if order.kind == "statistics" else tables.report
+        out.print(made(order.report))

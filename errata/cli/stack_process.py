@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from errata.errors import ErrataError
+from errata.errors import StackFailed
 
 POLL = 0.1
 STOPPING = 90.0
@@ -40,9 +40,9 @@ def _url(process: subprocess.Popen[bytes], ready: Path, patience: float) -> str:
     while not ready.exists():
         if (code := process.poll()) is not None:
             message = f"the stack ended with code {code} before the model answered"
-            raise ErrataError(message, code="stack-failed")
+            raise StackFailed(message)
         if time.monotonic() > deadline:
             message = f"the model did not answer within {patience:g} s"
-            raise ErrataError(message, code="stack-failed")
+            raise StackFailed(message)
         time.sleep(POLL)
     return ready.read_text().strip()

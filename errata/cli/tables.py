@@ -1,12 +1,14 @@
 """Answers of the server as tables."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from errata.results import Diff, Editor, Model, Order, OrderBrief, Probe, RestorePlan, Snapshot
 
 Json = Mapping[str, Any]
 SHORT_FINGERPRINT = len("sha256:") + 12
@@ -21,76 +23,115 @@ def table(*columns: str, title: str | None = None) -> Table:
     return made
 
 
-def models(data: Iterable[Json]) -> Table:
-    """List models."""
-    made = table("model", "status", "head", "fingerprint", "source")
+def models(data: Iterable[Model]) -> Table:
+    """List models, and under them why one could not be loaded."""
+    made = table("model", "status", "head", "waiting", "fingerprint", "source")
     for model in data:
         made.add_row(
-            *(_text(model.get(name)) for name in ("id", "status", "head")),
-            short(model.get("fingerprint")),
-            source(model.get("source")),
+            *(_text(each) for each in (model.id, model.status, model.head, model.waiting)),
+            short(model.fingerprint),
+            source(model.source),
         )
+        if model.error:
+            made.add_row("", _text(model.error.get("code")), _text(model.error.get("detail")))
     return made
 
 
-def editors(data: Iterable[Json]) -> Table:
+def editors(data: Iterable[Editor]) -> Table:
     """List editors."""
     made = table("editor", "paper", "batch", "remembers", "summary")
     for editor in data:
         made.add_row(
-            _text(editor["name"]),
-            _text(editor["paper"]),
-            "yes" if editor["batch"] else "no",
-            "yes" if editor["remembers"] else "no",
-            _text(editor["summary"]),
+            escape(editor.name),
+            escape(editor.paper),
+            "yes" if editor.batch else "no",
+            "yes" if editor.remembers else "no",
+            escape(editor.summary),
         )
     return made
 
 
-def snapshots(data: Iterable[Json]) -> Table:
+def snapshots(data: Iterable[Snapshot]) -> Table:
     """List snapshots."""
-    made = table("seq", "snapshot", "kind", "edits", "fingerprint", "label", "created")
+    made = table("seq", "snapshot", "label", "kind", "edits", "fingerprint", "created")
     for each in data:
-        edits = each.get("edits")
         made.add_row(
-            _text(each["seq"]),
-            _text(each["id"]),
-            _text(each["kind"]),
-            _text(len(edits) if isinstance(edits, list) else edits),
-            short(each.get("fingerprint")),
-            _text(each.get("label")),
-            _text(each.get("created_at"))[:19],
+            *(_text(part) for part in (each.seq, each.id, each.label, each.kind, len(each.edits))),
+            short(each.fingerprint),
+            _text(each.created_at)[:19],
         )
     return made
 
 
-def orders(data: Iterable[Json]) -> Table:
+def orders(data: Iterable[Order]) -> Table:
     """List orders."""
     made = table("ord", "order", "kind", "editor", "status", "live", "facts", "snapshot")
     for each in data:
         made.add_row(
-            *(_text(each.get(name)) for name in ("ord", "id", "kind", "editor", "status")),
-            "yes" if each.get("live") else "no",
-            _text(len(each.get("requests") or ())),
-            _text(each.get("snapshot")),
+            *(_text(part) for part in (each.ord, each.id, each.kind, each.editor)),
+            f"{each.status} (dry run)" if each.dry_run else each.status,
+            "yes" if each.live else "no",
+            _text(len(each.requests)),
+            _text(each.snapshot),
         )
     return made
 
 
-def probes(data: Iterable[Json]) -> Table:
-    """Show what the model said."""
+def probes(data: Iterable[Probe]) -> Table:
+    """Show what the model said, and below what it said at the other snapshot."""
     made = table("snapshot", "prompt", "completion", "most likely next", "targets")
-    for probe in data:
-        made.add_row(
-            _text(probe.get("snapshot")),
-            _text(probe["prompt"]),
-            quoted(probe["completion"]),
-            "\n".join(f"{quoted(each['token'])} {each['p']:.3f}" for each in probe["top"]),
-            "\n".join(
-                f"{escape(each['text'])} {math.exp(each['logprob']):.3f}"
-                for each in probe.get("targets") or ()
-            ),
-        )
+    for asked in data:
+        for probe in (asked, asked.compare) if asked.compare else (asked,):
+            made.add_row(
+                _text(probe.snapshot),
+                escape(probe.prompt),
+                quoted(probe.completion),
+                "\n".join(f"{quoted(each.token)} {each.p:.3f}" for each in probe.top),
+                "\n".join(f"{escape(each.text)} {each.p:.3f}" for each in probe.targets),
+            )
+    return made
+
+
+def put_diff(out: Console, found: Diff) -> None:
+    """Show what lies between two snapshots."""
+    same = "the same weights" if found.same_weights else "other weights"
+    said = f"from {found.from_snapshot} to {found.to_snapshot}: {same}"
+    out.print(said, soft_wrap=True, markup=False)
+    _put_briefs(out, (("removed", found.removed), ("added", found.added)))
+
+
+def put_plan(out: Console, plan: RestorePlan, *, cancels: bool) -> None:
+    """Show what a restore would do."""
+    said = f"a restore of {plan.snapshot} would change the head {plan.head} (seq {plan.seq})"
+    out.print(said, soft_wrap=True, markup=False)
+    queued = "cancelled" if cancels else "runs before it"
+    _put_briefs(
+        out, (("undone", plan.undone), ("brought back", plan.redone), (queued, plan.queued))
+    )
+
+
+def _put_briefs(out: Console, parts: Iterable[tuple[str, Sequence[OrderBrief]]]) -> None:
+    made = table("", "ord", "order", "kind", "editor", "status", "facts")
+    for name, orders in parts:
+        for each in orders:
+            texts = (name, each.ord, each.id, each.kind, each.editor, each.status)
+            made.add_row(*map(_text, texts), _text("; ".join(map(fact, each.requests[:3]))))
+    out.print(made if made.row_count else "no order is touched by it")
+
+
+def fact(request: Json) -> str:
+    """Write a fact on one line."""
+    asked = str(request.get("prompt", "")).replace("{}", str(request.get("subject", "{}")))
+    return f"{asked} {request.get('target_new', '')}".strip()
+
+
+def statistics(data: Json) -> Table:
+    """Show what was collected, layer by layer."""
+    new = "collected" if data.get("collected") else "there already"
+    took = number(data.get("seconds"))
+    made = table("layer", "tokens", "text", title=f"statistics {new}, {took} s")
+    for each in data.get("statistics") or ():
+        made.add_row(*(_text(each.get(name)) for name in ("layer", "tokens", "text")))
     return made
 
 

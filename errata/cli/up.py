@@ -25,7 +25,9 @@ def up(
         typer.Option(help="Where everything is kept. [default: ~/.local/share/errata]"),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, cuda:1.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto (as saved), float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto (as saved), float32, bfloat16 or float16.")
+    ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
     ready_file: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+from errata.places import LOCK, holder
 from errata.stack.errors import DataFolderBusy, DataFolderUnusable
 
 LARGEST_LOG = 10 << 20
@@ -37,7 +38,7 @@ class DataFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
             # Opened without truncating: until the lock is ours, the text in it is another's.
-            lock = os.fdopen(os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
+            lock = os.fdopen(os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600), "r+")
         except OSError as error:
             message = (
                 f"the data folder {self.path} cannot be used: {error.strerror}; "
@@ -47,18 +48,24 @@ class DataFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = lock.read().strip() or "?"
             lock.close()
+            other = holder(self.path)
             message = (
-                f"another `errata up` (pid {holder}) works in {self.path}; stop it, "
+                f"another `errata up` (pid {other and other.pid}) works in {self.path}; stop it, "
                 "or give another --data-dir"
             )
             raise DataFolderBusy(message) from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
         self._lock = lock
+        self.sign()
         self._put_large_logs_aside()
+
+    def sign(self, url: str = "") -> None:
+        """Write into the lock file who holds the folder, and where the API is, once it is."""
+        if self._lock is not None:
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.write(f"{os.getpid()}\n{url}\n")
+            self._lock.flush()
 
     def release(self) -> None:
         """Let another supervisor have the folder."""
@@ -70,15 +77,3 @@ class DataFolder:
         for log in (self.path / "logs").glob("*.log"):
             if log.stat().st_size > LARGEST_LOG:
                 log.replace(log.with_suffix(".log.1"))
-
-
-def default_data_folder() -> Path:
-    """Give the data folder of this user."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "errata"
-
-
-def default_cache_folder() -> Path:
-    """Give the folder of this user for what can be computed again: weights, statistics."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "errata"

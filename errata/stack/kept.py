@@ -1,8 +1,8 @@
 """A program that has to be up: started, watched, and started again when it dies."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from errata.stack.child import Child, tail
 from errata.stack.errors import ServerFailed, StackError
@@ -27,7 +27,10 @@ class Program:
     answers: Callable[[], bool] | None = None  # none: it is up as soon as it runs
     leave: Callable[[], None] = lambda: None  # after the last end
     required: bool = True  # the stack is not worth starting without it
-    pause: Callable[[int, int], float] = lambda deaths, _code: growing(deaths)
+    # Seconds until the next start, from the number of deaths and the last code; None: never.
+    pause: Callable[[int, int], float | None] = lambda deaths, _code: growing(deaths)
+    ends: Mapping[int, str] = field(default_factory=dict)  # what an exit code means
+    farewell: str = "it is not started again"
 
 
 class Kept:
@@ -39,6 +42,7 @@ class Kept:
         self.child: Child | None = None
         self.up = False
         self.ended: int | None = None  # the last exit code
+        self.given_up = False  # it is not started again
         self._ever_up = False
         self._deaths = 0
         self._not_before = 0.0
@@ -47,7 +51,7 @@ class Kept:
     def tend(self, now: float) -> None:
         """Do what is due: start it, notice that it answers, notice that it died."""
         if self.child is None:
-            if now >= self._not_before:
+            if now >= self._not_before and not self.given_up:
                 self._start(now)
         elif (code := self.child.exit_code()) is not None:
             self._bury(code, now)
@@ -91,7 +95,7 @@ class Kept:
     def _bury(self, code: int, now: float) -> None:
         log = self.child.command.log if self.child else None
         self.child, self.up, self.ended = None, False, code
-        self._failed(_how(code), code, now)
+        self._failed(self.program.ends.get(code) or _how(code), code, now)
         if log is not None and (self._deaths == REPEATED or self._deaths % 10 == 0):
             self._say.lines("child.log", self.name, tail(log))
         if self.program.required and not self._ever_up and self._deaths >= HOPELESS:
@@ -101,6 +105,10 @@ class Kept:
     def _failed(self, how: str, code: int, now: float) -> None:
         self._deaths += 1
         pause = self.program.pause(self._deaths, code)
+        if pause is None:
+            self.given_up = True
+            self._say("child.given-up", self.name, f"{how}; {self.program.farewell}", code=code)
+            return
         self._not_before = now + pause
         again = f"{how}; starting it again in {pause:.1f} s"
         self._say("child.died", self.name, again, code=code, deaths=self._deaths)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from errata.stack.folder import default_data_folder
+from errata.places import default_data_folder
 
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_PORT = 8642

@@ -1,5 +1,6 @@
 """The programs of the stack, as the supervisor keeps them, and the environment they share."""
 
+import itertools
 import os
 import signal
 import socket
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import httpx
 
+from errata.places import default_cache_folder
 from errata.stack.child import Child, Command
 from errata.stack.door import base_url
-from errata.stack.folder import DataFolder, default_cache_folder
+from errata.stack.folder import DataFolder
 from errata.stack.kept import Program, growing
 from errata.stack.options import Options
 from errata.stack.postgres import Postgres
@@ -18,7 +20,14 @@ from errata.stack.valkey import Valkey
 
 LOOK = 2.0  # seconds that one look at the API may take
 DRAIN = 60.0  # seconds a worker has to end its step and put its order back
-CANNOT_LOAD = 4  # the worker's exit code; see workers/main.py
+# Exit codes of workers; see workers/main.py.
+FENCED, CANNOT_LOAD, HUNG = 3, 4, 5
+ENDS = {
+    FENCED: "lost the model to another worker",
+    CANNOT_LOAD: "could not load the model",
+    HUNG: "hung in a step of an order",
+}
+LOADS = 4  # a model that could not be loaded so often in a row is given up
 
 
 def environment(
@@ -112,10 +121,24 @@ def worker(folder: DataFolder, model: str, environ: dict[str, str]) -> Program:
             )
         )
 
-    def pause(deaths: int, code: int) -> float:
-        # A model that could not be loaded will hardly load a second later.
-        if code == CANNOT_LOAD:
-            return growing(deaths, first=5.0, longest=600.0)
-        return growing(deaths, first=0.5)
+    failures = itertools.count(
+        1
+    )  # counted here: loading may take longer than a death is remembered
 
-    return Program(name=model, start=start, required=False, pause=pause)
+    def pause(deaths: int, code: int) -> float | None:
+        nonlocal failures
+        if code != CANNOT_LOAD:
+            failures = itertools.count(1)
+            return growing(deaths, first=0.5, longest=60.0)
+        # What could not be loaded will hardly load a second later.
+        failed = next(failures)
+        return None if failed >= LOADS else growing(failed, first=5.0)
+
+    return Program(
+        name=model,
+        start=start,
+        required=False,
+        pause=pause,
+        ends=ENDS,
+        farewell=f"given up; mend that, then `errata models --retry {model}`",
+    )

@@ -54,6 +54,7 @@ class Supervisor:
                 environ = parts.environment(self._options, self._folder, url, urls)
                 self._migrate(urls[0])
                 self._bring_up(parts.api(self._folder, door, environ))
+                self._folder.sign(url)
                 self._say("stack.listening", "errata", f"listens at {url}", url=url)
                 worker = partial(parts.worker, self._folder, environ=environ)
                 self._workforce = Workforce(url, worker, self._say)
@@ -90,9 +91,15 @@ class Supervisor:
     def _serve(self, url: str, workforce: Workforce) -> None:
         models: Sequence[str] = workforce.register(self._options.models)
         self._until(lambda: workforce.answering(models))
+        lost = workforce.given_up(models)
         if self._ready_file:
+            if lost:  # whoever waits for the file would wait for ever
+                message = f"{', '.join(lost)} cannot be loaded; see {self._folder.path / 'logs'}"
+                raise StackError(message)
             write_whole(self._ready_file, f"{url}\n")
-        self._say("stack.ready", "errata", f"ready at {url} - Ctrl-C stops everything", url=url)
+        but = f", but without {', '.join(lost)}" if lost else ""
+        text = f"ready at {url}{but} - Ctrl-C stops everything"
+        self._say("stack.ready", "errata", text, url=url, lost=lost)
         self._until(lambda: False)
 
     def _bring_up(self, program: Program) -> None:

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 
-from errata.client import Client, Json
+from errata.client import Client
 from errata.errors import ErrataError
+from errata.results import Model
 from errata.stack.errors import StackError
 from errata.stack.kept import Kept, Program
 from errata.stack.parts import local_path
@@ -14,13 +15,14 @@ from errata.stack.say import Say
 BUSY_LOOK, IDLE_LOOK = 0.5, 2.0  # seconds between two looks: while something loads, and later
 LOOK_PATIENCE, PROBE_PATIENCE = 5.0, 120.0
 QUESTION = "Hello"
+FAILED = "failed"
 
 
 class Workforce:
     """Keeps as many workers as there are models."""
 
     def __init__(self, url: str, program: Callable[[str], Program], say: Say) -> None:
-        self._client = Client(url, timeout=LOOK_PATIENCE, pauses=())
+        self._client = Client(url, timeout=LOOK_PATIENCE, patience=0)
         self._program = program
         self._say = say
         self._kept: dict[str, Kept] = {}
@@ -35,14 +37,14 @@ class Workforce:
 
     def register(self, sources: Sequence[str]) -> list[str]:
         """Register those sources that are not models yet; give the ids of all."""
-        known = {model["id"] for model in self._client.models()}
+        known = {model.id for model in self._client.models()}
         return [each if each in known else self._register(each) for each in sources]
 
     def tend(self, now: float) -> None:
         """Look at the models from time to time, and at the workers always."""
         if now >= self._next_look:
             self._look()
-            loading = any(told not in {"ready", "failed"} for told in self._told.values())
+            loading = any(told not in {"ready", FAILED} for told in self._told.values())
             self._next_look = time.monotonic() + (BUSY_LOOK if loading else IDLE_LOOK)
         for name, kept in list(self._kept.items()):
             if kept.child and kept.child.exit_code() == 0:
@@ -50,8 +52,13 @@ class Workforce:
             else:
                 kept.tend(now)
 
+    def given_up(self, models: Sequence[str]) -> list[str]:
+        """Give those of these models that could not be loaded, and are not tried again."""
+        return [each for each in models if (kept := self._kept.get(each)) and kept.given_up]
+
     def answering(self, models: Sequence[str]) -> bool:
-        """Say whether each of these models has answered a probe since we started."""
+        """Say whether each of these models has answered a probe since we started, or never will."""
+        lost = self.given_up(models)
         for model in models:
             asking = self._asking.get(model)
             if model in self._answered or (asking and asking.is_alive()):
@@ -60,7 +67,7 @@ class Workforce:
                 # In a thread: an answer may take its time, and the rest has to be looked after.
                 self._asking[model] = Thread(target=self._ask, args=[model], daemon=True)
                 self._asking[model].start()
-        return self._answered.issuperset(models)
+        return self._answered.issuperset(set(models) - set(lost))
 
     def close(self) -> None:
         """Close the connections."""
@@ -68,7 +75,7 @@ class Workforce:
 
     def _ask(self, model: str) -> None:
         try:
-            with Client(self._client.base_url, timeout=PROBE_PATIENCE, pauses=()) as client:
+            with Client(self._client.base_url, timeout=PROBE_PATIENCE, patience=0) as client:
                 client.probe(model, QUESTION, max_tokens=1, top_k=1)
         except ErrataError:
             time.sleep(BUSY_LOOK)  # it is asked again
@@ -77,19 +84,21 @@ class Workforce:
 
     def _register(self, source: str) -> str:
         try:
-            return self._client.register_model(str(local_path(source) or source))["id"]
+            return self._client.register_model(str(local_path(source) or source)).id
         except ErrataError as error:
             message = f"the model {source!r} cannot be registered: {error.detail}"
             raise StackError(message) from error
 
     def _look(self) -> None:
         try:
-            models = {model["id"]: model for model in self._client.models()}
+            models = {model.id: model for model in self._client.models()}
         except ErrataError:
             return  # the API is away; its own keeper cares
         for model in models.values():
-            if model["id"] not in self._kept and model["status"] != "removed":
-                self._kept[model["id"]] = Kept(self._program(model["id"]), self._say)
+            kept = self._kept.get(model.id)
+            if kept is None or (kept.given_up and model.status != FAILED):
+                # New, or registered again since it was given up.
+                self._kept[model.id] = Kept(self._program(model.id), self._say)
             self._tell(model)
         for gone in set(self._told) - set(models):
             self._say("model.removed", gone, "is no longer registered")
@@ -97,11 +106,10 @@ class Workforce:
             if kept := self._kept.pop(gone, None):
                 kept.stop()
 
-    def _tell(self, model: Json) -> None:
-        status = model["status"]
-        if self._told.get(model["id"]) != status:
-            self._told[model["id"]] = status
-            text = f"is {status}"
-            if status == "failed":
-                text = f"could not be loaded: {(model.get('error') or {}).get('detail', '?')}"
-            self._say(f"model.{status}", model["id"], text)
+    def _tell(self, model: Model) -> None:
+        if self._told.get(model.id) != model.status:
+            self._told[model.id] = model.status
+            text = f"is {model.status}"
+            if model.status == FAILED:
+                text = f"could not be loaded: {(model.error or {}).get('detail', '?')}"
+            self._say(f"model.{model.status}", model.id, text)

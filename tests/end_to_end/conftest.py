@@ -24,6 +24,6 @@ def client(stack: Stack) -> Iterator[Client]:
     """A client; afterwards the model is as it was at first."""
     with Client(stack.url, timeout=120) as client:
         yield client
-        base = next(each for each in client.snapshots(MODEL) if each["kind"] == "base")
-        if client.model(MODEL)["head"] != base["id"]:
-            client.restore(base["id"])
+        base = next(each for each in client.snapshots(MODEL) if each.kind == "base")
+        if client.model(MODEL).head != base.id:
+            client.restore(base.id)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,17 @@ WALK = "## The walk, by hand"
 
 
 def said(client: Client, prompt: str, **asked: Any) -> str:
-    return client.probe(MODEL, prompt, max_tokens=3, **asked)[0]["completion"].strip()
+    return client.probe(MODEL, prompt, max_tokens=3, **asked)[0].completion.strip()
 
 
 def test_a_batch_is_edited_measured_served_and_taken_back(client: Client) -> None:
     facts = TOGETHER[:2]
-    base = client.model(MODEL)["head"]
+    base = client.model(MODEL).head or ""
     first = [client.probe(MODEL, question(fact)) for fact in facts]
 
     order = client.edit(model=MODEL, editor="memit", requests=facts)
-    assert order["live"] is True
-    report = order["report"]
+    assert order.live is True
+    report = order.report or {}
     assert report["efficacy"]["success"]["value"] == 1.0
     assert report["efficacy"]["success"]["before"] == 0.0
     assert set(report) >= {"efficacy", "paraphrase", "neighborhood", "earlier", "drift"}
@@ -43,16 +44,16 @@ def test_a_batch_is_edited_measured_served_and_taken_back(client: Client) -> Non
         assert said(client, question(fact), snapshot=base).startswith(fact["target_true"])
 
     restored = client.restore(base)
-    assert restored["kind"] == "restore"
-    prints = [client.snapshot(each)["fingerprint"] for each in (base, restored["snapshot"])]
-    assert prints[0] == prints[1] != client.snapshot(order["snapshot"])["fingerprint"]
+    assert restored.kind == "restore"
+    prints = [client.snapshot(each or "").fingerprint for each in (base, restored.snapshot)]
+    assert prints[0] == prints[1] != client.snapshot(order.snapshot or "").fingerprint
     again = [client.probe(MODEL, question(fact)) for fact in facts]
     for before, after in zip(first, again, strict=True):
-        assert after[0] | {"snapshot": None} == before[0] | {"snapshot": None}
+        assert replace(after[0], snapshot="") == replace(before[0], snapshot="")
 
 
 def test_what_the_model_says_already_needs_no_edit(client: Client) -> None:
-    head = client.model(MODEL)["head"]
+    head = client.model(MODEL).head
     order = client.edit(
         model=MODEL,
         editor="memit",
@@ -60,39 +61,40 @@ def test_what_the_model_says_already_needs_no_edit(client: Client) -> None:
         prompt="The capital of {} is",
         target_new="Paris",
     )
-    assert (order["status"], order["noop"], order["live"]) == ("applied", True, False)
-    assert client.model(MODEL)["head"] == head
+    assert (order.status, order.noop, order.live) == ("applied", True, False)
+    assert client.model(MODEL).head == head
 
 
 def test_the_events_of_an_order_tell_its_story(client: Client) -> None:
-    order = client.submit(model=MODEL, editor="rome", requests=[ALONE])
-    names = [event.name for event in client.events(order["id"])]
+    order = client.edit(model=MODEL, editor="rome", requests=[ALONE], wait=False)
+    names = [event.name for event in client.events(order.id)]
     assert names[0] == "edit.submitted"
     assert "edit.claimed" in names
     assert names[-1] == "edit.settled"
-    assert client.order(order["id"])["status"] == "applied"
+    assert client.order(order.id).applied
 
 
 def test_a_worker_killed_in_the_middle_of_an_edit_loses_nothing(
     client: Client, stack: Stack
 ) -> None:
-    before = {each["id"] for each in client.snapshots(MODEL)}
-    base = client.model(MODEL)["head"]
+    before = {each.id for each in client.snapshots(MODEL)}
+    base = client.model(MODEL).head or ""
     facts = [ALONE, TOGETHER[0]]
-    orders = [client.submit(model=MODEL, editor="rome", requests=[fact])["id"] for fact in facts]
-    orders.append(client.submit_restore(base)["id"])
-    wait_until(lambda: bool(client.order(orders[0]).get("progress")), stack.logs, seconds=60)
+    now: Any = {"model": MODEL, "editor": "rome", "wait": False}
+    orders = [client.edit(requests=[fact], **now).id for fact in facts]
+    orders.append(client.restore(base, wait=False).id)
+    wait_until(lambda: client.order(orders[0]).progress is not None, stack.logs, seconds=60)
     stack.child("workers.main").kill()
 
     settled = [client.wait(each, timeout=240) for each in orders]
-    assert [order["status"] for order in settled] == ["applied"] * 3
-    made = [each for each in client.snapshots(MODEL) if each["id"] not in before]
-    made.sort(key=lambda each: each["seq"])
-    assert [each["id"] for each in made] == [order["snapshot"] for order in settled]
-    assert all(later["parent"] == earlier["id"] for earlier, later in pairwise(made))
-    assert [each["kind"] for each in made] == ["edit", "edit", "restore"]
+    assert [order.status for order in settled] == ["applied"] * 3
+    made = [each for each in client.snapshots(MODEL) if each.id not in before]
+    made.sort(key=lambda each: each.seq)
+    assert [each.id for each in made] == [order.snapshot for order in settled]
+    assert all(later.parent == earlier.id for earlier, later in pairwise(made))
+    assert [each.kind for each in made] == ["edit", "edit", "restore"]
     for fact in facts:
-        changed = said(client, question(fact), snapshot=made[1]["id"])
+        changed = said(client, question(fact), snapshot=made[1].id)
         assert changed.startswith(fact["target_new"])
         assert said(client, question(fact)).startswith(fact["target_true"])
 
@@ -119,7 +121,7 @@ def test_the_walk_of_the_readme_does_what_it_says(client: Client, stack: Stack) 
     assert [order["status"] for order in orders] == ["applied", "applied"]
     first, edited, last = (probe["completion"] for probe in probes)
     assert first == last != edited
-    assert client.model(MODEL)["head"] == orders[-1]["snapshot"]
+    assert client.model(MODEL).head == orders[-1]["snapshot"]
 
 
 def documents(text: str) -> list[Any]:

@@ -9,64 +9,30 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from errata.cli import common, watch
 from errata.cli.main import app
+from tests.errata.answers import (
+    EDT,
+    SNP,
+    diff,
+    editor,
+    model,
+    order,
+    page,
+    plan,
+    probe,
+    problem,
+    snapshot,
+)
 
-MODEL = {
-    "id": "m",
-    "source": {"kind": "named", "name": "smollm2-135m"},
-    "head": "snp_1",
-    "fingerprint": "sha256:" + "ab" * 32,
-    "status": "ready",
+STATISTICS = {
+    "statistics": [{"layer": 3, "tokens": 2000, "text": "corpus"}],
+    "seconds": 1.5,
+    "collected": True,
 }
-SNAPSHOT = {
-    "id": "snp_1",
-    "model": "m",
-    "seq": 0,
-    "parent": None,
-    "kind": "base",
-    "label": None,
-    "edits": [],
-    "fingerprint": "sha256:" + "ab" * 32,
-    "report": None,
-    "created_at": "2030-01-02T03:04:05Z",
-}
-PROBE = {
-    "model": "m",
-    "snapshot": "snp_1",
-    "prompt": "The capital of France is",
-    "completion": " Paris.\n",
-    "top": [{"token": " Paris", "p": 0.77}],
-    "targets": [{"text": "Lyon", "logprob": -6.9, "n_tokens": 1}],
-}
-EDITOR = {
-    "name": "rome",
-    "paper": "2202.05262",
-    "summary": "One fact, one layer.",
-    "batch": False,
-    "remembers": False,
-    "hparams": {},
-}
-REPORT = {
-    "efficacy": {
-        "success": {"value": 1.0, "n": 1, "before": 0.0},
-        "accuracy": {"value": 1.0, "n": 1, "before": 0.0},
-    },
-    "paraphrase": {"value": 0.5, "n": 2, "before": 0.0},
-}
-APPLIED = {
-    "id": "edt_1",
-    "model": "m",
-    "kind": "edit",
-    "editor": "rome",
-    "ord": 1,
-    "status": "applied",
-    "requests": [{}],
-    "snapshot": "snp_2",
-    "live": True,
-    "noop": False,
-    "report": REPORT,
-    "error": None,
-}
+
+APPLIED, RUNNING, QUEUED = order(), order("running", 2), order("queued", 3)
+BASE, EDITED = snapshot(0), snapshot(1, label="before-launch")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -74,16 +40,22 @@ class Handler(BaseHTTPRequestHandler):
 
     answers: dict[str, Any]
     bodies: list[Any]
+    paths: list[str]
 
     def do_GET(self) -> None:
         found = self.answers.get(self.path.partition("?")[0])
-        body = found if found is not None else {"code": "not-found", "detail": "It is not here."}
+        found = found() if callable(found) else found
+        body = found if found is not None else problem(404, "edit-not-found")
         self._send(200 if found is not None else 404, body)
 
     def do_POST(self) -> None:
+        self.paths.append(self.path)
         length = int(self.headers.get("content-length", 0))
         self.bodies.append(json.loads(self.rfile.read(length) or "null"))
         self.do_GET()
+
+    def do_PATCH(self) -> None:
+        self.do_POST()
 
     def _send(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
@@ -96,20 +68,23 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def page(*data: Any) -> dict[str, Any]:
-    return {"data": list(data), "has_more": False, "next": None}
-
-
 @pytest.fixture
 def answers() -> dict[str, Any]:
+    plan_or_order = {**plan(), **order(kind="restore")}
     return {
-        "/models": page(MODEL),
-        "/models/m/snapshots": page(SNAPSHOT),
-        "/models/m/probe": {"data": [PROBE]},
-        "/editors": {"data": [EDITOR]},
-        "/edits": {**APPLIED, **page(APPLIED)},
-        "/edits/edt_1": APPLIED,
-        "/snapshots/snp_1/restore": {**APPLIED, "kind": "restore"},
+        "/models": page(model()),
+        "/models/m": model(),
+        "/models/m/snapshots": page(EDITED, BASE),
+        "/models/m/probe": {"data": [probe()]},
+        "/models/m/statistics": order(kind="statistics", report=STATISTICS),
+        "/editors": {"data": [editor()]},
+        "/edits": {**APPLIED, **page(QUEUED, RUNNING, APPLIED)},
+        f"/edits/{EDT}1": APPLIED,
+        f"/edits/{EDT}2/cancel": order("cancelled", 2),
+        f"/snapshots/{SNP}1": snapshot(0, label="best"),
+        f"/snapshots/{SNP}1/diff": diff(),
+        f"/snapshots/{SNP}1/restore": plan_or_order,
+        f"/snapshots/{SNP}2/restore": plan_or_order,
     }
 
 
@@ -119,58 +94,52 @@ def bodies() -> list[Any]:
 
 
 @pytest.fixture
-def run(answers: dict[str, Any], bodies: list[Any]) -> Iterator[Callable[..., Result]]:
-    handler = type("Answering", (Handler,), {"answers": answers, "bodies": bodies})
+def paths() -> list[str]:
+    """Where something was posted to."""
+    return []
+
+
+@pytest.fixture
+def url(answers: dict[str, Any], bodies: list[Any], paths: list[str]) -> Iterator[str]:
+    given = {"answers": answers, "bodies": bodies, "paths": paths}
+    handler = type("Answering", (Handler,), given)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-
-    def invoke(*argv: str) -> Result:
-        return CliRunner().invoke(app, [*argv, "--url", url])
-
-    yield invoke
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
 
 
+@pytest.fixture
+def run(url: str) -> Callable[..., Result]:
+    def invoke(*argv: str) -> Result:
+        return CliRunner().invoke(app, [*argv, "--url", url])
+
+    return invoke
+
+
 LOOKS = [
-    (("models",), [MODEL]),
-    (("editors",), [EDITOR]),
-    (("edits",), [APPLIED]),
-    (("snapshots",), [SNAPSHOT]),
-    (("probe", "The capital of France is", "--target", "Lyon"), [PROBE]),
+    (("models",), [model()], ("ready", "smollm2-135m", "sha256:abababababab")),
+    (("editors",), [editor()], ("rome", "2202.05262")),
+    (("edits",), [QUEUED, RUNNING, APPLIED], (f"{EDT}1", "applied")),
+    (("snapshots",), [EDITED, BASE], (f"{SNP}1", "base", "2030-01-02", "before-launch")),
+    (("probe", "The capital of France is"), [probe()], ("Paris.\\n", "0.770", "Lyon 0.001")),
 ]
 
 
-@pytest.mark.parametrize(("argv", "data"), LOOKS, ids=lambda value: value[0])
-def test_json_is_what_the_server_said(
-    run: Callable[..., Result], argv: tuple[str, ...], data: list[Any]
+@pytest.mark.parametrize(("argv", "data", "words"), LOOKS, ids=lambda value: value[0])
+def test_what_is_looked_at_can_be_read_and_parsed(
+    run: Callable[..., Result], argv: tuple[str, ...], data: list[Any], words: tuple[str, ...]
 ) -> None:
-    result = run(*argv, "--json")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"data": data}
-
-
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        (("models",), ("ready", "smollm2-135m", "sha256:abababababab")),
-        (("editors",), ("rome", "2202.05262")),
-        (("edits",), ("edt_1", "applied")),
-        (("snapshots",), ("snp_1", "base", "2030-01-02")),
-        (("probe", "The capital of France is"), ("Paris.\\n", "0.770", "Lyon 0.001")),
-    ],
-    ids=lambda value: value[0],
-)
-def test_a_table_can_be_read_in_a_pipe(
-    run: Callable[..., Result], argv: tuple[str, ...], words: tuple[str, ...]
-) -> None:
-    result = run(*argv)
-    assert result.exit_code == 0, result.output
-    assert all(word in result.stdout for word in words), result.stdout
-    assert "\x1b" not in result.stdout
+    told = run(*argv, "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) == {"data": data}
+    shown = run(*argv)
+    assert shown.exit_code == 0, shown.output
+    assert all(word in shown.stdout for word in words), shown.stdout
+    assert "\x1b" not in shown.stdout
 
 
 def test_edit_orders_waits_and_shows_the_report(
@@ -200,7 +169,7 @@ def test_edit_orders_waits_and_shows_the_report(
             ],
         }
     ]
-    assert "edt_1 is applied, snapshot snp_2" in result.stdout
+    assert f"{EDT}1 is applied, snapshot {SNP}2" in result.stdout
     assert "efficacy success" in result.stdout
 
 
@@ -211,7 +180,7 @@ def test_edit_reads_a_batch_from_a_file(
     file.write_text(json.dumps({"requests": [{"subject": "a"}, {"subject": "b"}]}))
     result = run("edit", "--file", str(file), "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["id"] == "edt_1"
+    assert json.loads(result.stdout)["id"] == f"{EDT}1"
     assert bodies[0]["requests"] == [{"subject": "a"}, {"subject": "b"}]
 
 
@@ -223,39 +192,144 @@ def test_edit_without_a_fact_says_what_is_missing(run: Callable[..., Result]) ->
 
 def test_a_failed_edit_ends_with_one(run: Callable[..., Result], answers: dict[str, Any]) -> None:
     error = {"code": "singular-system", "detail": "The system is singular."}
-    answers["/edits/edt_1"] = {**APPLIED, "status": "failed", "error": error, "report": None}
-    result = run("edit", "--subject", "a", "--prompt", "{} is", "--target-new", "b")
+    answers["/edits"] = order("failed", error=error)
+    answers["/models"] = page(model())
+    result = run("edit", "--subject", "a", "--prompt", "{} is", "--target-new", "b", "-m", "m")
     assert result.exit_code == 1
     assert "The system is singular." in result.output
 
 
-def test_restore_is_followed_to_its_end(run: Callable[..., Result]) -> None:
-    result = run("restore", "snp_1", "--json")
+def test_a_dry_run_says_that_nothing_was_written(
+    run: Callable[..., Result], answers: dict[str, Any], bodies: list[Any]
+) -> None:
+    answers["/edits"] = order(dry_run=True, snapshot=None)
+    fact = ("--subject", "a", "--prompt", "{} is", "--target-new", "b")
+    result = run("edit", *fact, "--dry-run")
     assert result.exit_code == 0, result.output
+    assert bodies[0]["dry_run"] is True
+    assert "a dry run: nothing was written" in result.stdout
+    assert "efficacy success" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("0", "1"), ("before-launch", "2"), ("1", "2"), (f"{SNP}1", "1"), (SNP[:9], None)],
+)
+def test_a_snapshot_has_many_names(
+    run: Callable[..., Result], paths: list[str], name: str, found: str | None
+) -> None:
+    result = run("restore", name, "--json")
+    if found is None:
+        assert result.exit_code == 1
+        assert json.loads(result.stdout)["error"]["code"] == "not-one"
+    else:
+        assert result.exit_code == 0, result.output
+        assert paths == [f"/snapshots/{SNP}{found}/restore"]
+
+
+def test_a_restore_can_be_tried_first(run: Callable[..., Result], bodies: list[Any]) -> None:
+    planned = run("restore", "0", "--dry-run", "--cancel-queued")
+    assert planned.exit_code == 0, planned.output
+    assert bodies == [{"cancel_queued": True, "dry_run": True}]
+    for words in (f"would change the head {SNP}2", "undone", "cancelled", "France is Lyon"):
+        assert words in planned.stdout
+    assert run("restore", "0", "--cancel-queued").exit_code == 0
+    assert bodies[1] == {"cancel_queued": True}
+
+
+def test_an_order_is_cancelled_by_its_number(run: Callable[..., Result], paths: list[str]) -> None:
+    result = run("cancel", "2")
+    assert result.exit_code == 0, result.output
+    assert f"{EDT}2 is cancelled" in result.stdout
+    assert paths == [f"/edits/{EDT}2/cancel"]
+
+
+def test_an_order_that_got_away_is_told(
+    run: Callable[..., Result], answers: dict[str, Any]
+) -> None:
+    answers[f"/edits/{EDT}2/cancel"] = order("applied", 2)
+    result = run("cancel", f"{EDT}2", "--json")
+    assert result.exit_code == 1
     assert json.loads(result.stdout)["status"] == "applied"
 
 
+def test_a_label_is_given_and_taken_away(run: Callable[..., Result], bodies: list[Any]) -> None:
+    assert "best" in run("label", "0", "best").stdout
+    assert run("label", "0", "--remove", "--json").exit_code == 0
+    assert bodies == [{"label": "best"}, {"label": None}]
+    assert run("label", "0").exit_code == 2
+    assert run("label", "0", "best", "--remove").exit_code == 2
+
+
+def test_a_diff_lists_the_edits_between(run: Callable[..., Result]) -> None:
+    shown = run("diff", "0", "before-launch")
+    assert shown.exit_code == 0, shown.output
+    for words in ("other weights", "added", f"{EDT}1", "France is Lyon"):
+        assert words in shown.stdout
+    assert json.loads(run("diff", "0", "--json").stdout) == diff()
+
+
+def test_statistics_are_collected_and_shown(run: Callable[..., Result], bodies: list[Any]) -> None:
+    result = run("stats", "--editor", "memit")
+    assert result.exit_code == 0, result.output
+    assert bodies == [{"editor": "memit"}]
+    for words in ("collected", "2000", "corpus"):
+        assert words in result.stdout
+
+
+def test_a_queue_is_watched_until_it_is_empty(
+    run: Callable[..., Result], answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK", 0.0)
+    # At each look: what runs, what is queued.
+    looks = iter([page(RUNNING), page(QUEUED), page(), page(order("running", 3)), page(), page()])
+    answers["/edits"] = lambda: next(looks)
+    answers |= {f"/edits/{EDT}{number}": order("applied", number) for number in (2, 3)}
+    result = run("watch", "--until-idle")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0::4] for line in result.stdout.splitlines()] == [
+        ["2", "running"],
+        ["3", "queued"],
+        ["2", "applied"],
+        ["3", "running"],
+        ["3", "applied"],
+    ]
+
+
 def test_a_problem_is_one_line_and_one_object_with_json(run: Callable[..., Result]) -> None:
-    plain = run("restore", "snp_404")
+    plain = run("restore", f"{SNP}9")
     assert plain.exit_code == 1
-    assert plain.stderr == "errata: It is not here.\n"
-    told = run("restore", "snp_404", "--json")
+    assert plain.stderr == "errata: Why.\n"
+    told = run("restore", f"{SNP}9", "--json")
     assert told.exit_code == 1
-    assert json.loads(told.stdout)["error"]["code"] == "not-found"
+    assert json.loads(told.stdout)["error"]["code"] == "edit-not-found"
 
 
 def test_two_models_have_to_be_told_apart(
     run: Callable[..., Result], answers: dict[str, Any]
 ) -> None:
-    answers["/models"] = page(MODEL, {**MODEL, "id": "n"})
+    answers["/models"] = page(model(), model(id="n"))
     result = run("snapshots")
     assert result.exit_code == 1
-    assert "registered: m, n" in result.stderr
+    assert "fits several: m, n" in result.stderr
     assert run("snapshots", "--model", "m").exit_code == 0
 
 
+def test_no_server_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "PATIENCE", 0.0)
+    url = "http://127.0.0.1:1"
+    for argv in (["models"], ["probe", "Hello"], ["restore", f"{SNP}1"]):
+        result = CliRunner().invoke(app, [*argv, "--url", url], env={"XDG_DATA_HOME": "/nowhere"})
+        assert result.exit_code == 3
+        assert f"no server answers at {url}" in result.stderr
+
+
 def test_every_command_explains_itself() -> None:
-    for command in ("up", "edit", "probe", "snapshots", "restore", "models", "editors", "demo"):
+    names = [
+        each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
+    ]
+    assert len(names) == 14
+    for command in names:
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.stdout

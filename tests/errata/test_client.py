@@ -1,241 +1,92 @@
-"""The client against a fake server: what it sends, when it asks again, how it fails."""
+"""Both clients against a fake server: what they send, how they wait, and how they fail."""
 
-import json
+import dataclasses
+import inspect
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import errata
-from errata.client import Client
-from errata.errors import ErrataError, OrderFailed, ServerNotRunning, WaitTimeout
+from app.api import schemas
+from errata import AsyncClient, Client, errors, results
+from errata.errors import BadAddress, ErrataError, OrderFailed, Refused, WaitTimeout
+from tests.errata.answers import (
+    EDT,
+    FACT,
+    SNP,
+    diff,
+    editor,
+    model,
+    order,
+    page,
+    plan,
+    probe,
+    problem,
+    snapshot,
+)
+from tests.errata.either import Either, FakeServer, answered
 
-FACT = {"subject": "France", "prompt": "The capital of {} is", "target_new": "Lyon"}
-Answer = httpx.Response | Exception
+pytestmark = pytest.mark.usefixtures("hasty")
 
-
-class FakeServer:
-    """Gives its answers in turn, and remembers what it was asked."""
-
-    def __init__(self, *answers: Answer | Callable[[httpx.Request], Answer]) -> None:
-        self.asked: list[httpx.Request] = []
-        self._answers = list(answers)
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        answer = self._answers.pop(0)
-        if callable(answer):
-            answer = answer(request)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def client(self) -> Client:
-        return Client("http://errata.test", pauses=(0, 0), transport=httpx.MockTransport(self))
-
-    def body(self, number: int = 0) -> Any:
-        return json.loads(self.asked[number].content)
+ERRORS = (Path(__file__).parents[2] / "docs" / "errors.md").read_text("utf-8")
 
 
-def order(status: str, **more: Any) -> httpx.Response:
-    return httpx.Response(200, json={"id": "edt_1", "status": status, **more})
+def stream(*events: tuple[str, str, str]) -> httpx.Response:
+    text = "".join(f"id: {id}\nevent: {name}\ndata: {data}\n\n" for id, name, data in events)  # noqa: A001
+    return httpx.Response(200, text=text)
 
 
-def problem(status: int, code: str, **headers: str) -> httpx.Response:
-    body = {"type": "about:blank", "title": "No", "status": status, "code": code, "detail": "Why."}
-    return httpx.Response(
-        status, json=body, headers={"content-type": "application/problem+json", **headers}
-    )
+# --- the two clients -----------------------------------------------------------------------------
 
 
-def test_one_fact_is_sent_inline_and_many_as_requests() -> None:
-    server = FakeServer(order("queued"), order("queued"))
-    with server.client() as client:
-        client.submit(model="m", editor="memit", **FACT)
-        client.submit(model="m", editor="memit", requests=[FACT, FACT], hparams={"layers": [1]})
-    assert server.body(0) == {"model": "m", "editor": "memit", **FACT}
-    assert server.body(1) == {
-        "model": "m",
-        "editor": "memit",
-        "hparams": {"layers": [1]},
-        "requests": [FACT, FACT],
-    }
+def public(kind: type) -> dict[str, inspect.Signature]:
+    """The public methods of a class, as they would be if nothing was awaited."""
+    found = {}
+    for name, function in inspect.getmembers(kind, inspect.isfunction):
+        if name.startswith("_") and name != "__init__":
+            continue
+        signature = inspect.signature(function)
+        given = str(signature.return_annotation).replace("AsyncIterator", "Iterator")
+        parameters = [
+            each.replace(annotation=str(each.annotation).replace("Async", ""))
+            for each in signature.parameters.values()
+        ]
+        found[name] = signature.replace(parameters=parameters, return_annotation=given)
+    return found
 
 
-def test_neither_and_both_forms_of_an_order_are_refused() -> None:
-    with FakeServer().client() as client:
-        with pytest.raises(TypeError, match="requests"):
-            client.submit(model="m", editor="memit")
-        with pytest.raises(TypeError, match="requests"):
-            client.submit(model="m", editor="memit", requests=[FACT], **FACT)
+def test_the_two_clients_are_one() -> None:
+    assert public(Client) == public(AsyncClient)
+    for name in public(Client):
+        assert getattr(Client, name).__doc__ == getattr(AsyncClient, name).__doc__
+    properties = set(vars(Client("http://a"))) ^ set(vars(AsyncClient("http://a")))
+    assert properties == set()
 
 
-def test_an_order_is_repeated_under_the_same_key_after_a_cut_connection() -> None:
-    server = FakeServer(
-        httpx.ReadError("cut"),
-        problem(503, "queue-unavailable", **{"retry-after": "0"}),
-        order("queued"),
-    )
-    with server.client() as client:
-        assert client.submit(model="m", editor="rome", **FACT)["id"] == "edt_1"
-    keys = {request.headers["idempotency-key"] for request in server.asked}
-    assert len(server.asked) == 3
-    assert len(keys) == 1
-
-
-def test_two_orders_have_two_keys_and_a_given_key_is_kept() -> None:
-    server = FakeServer(order("queued"), order("queued"), order("queued"))
-    with server.client() as client:
-        client.submit(model="m", editor="rome", **FACT)
-        client.submit(model="m", editor="rome", **FACT)
-        client.submit(model="m", editor="rome", idempotency_key="mine", **FACT)
-    first, second, third = (request.headers["idempotency-key"] for request in server.asked)
-    assert first != second
-    assert third == "mine"
-
-
-def test_registering_is_not_repeated_when_it_may_have_arrived() -> None:
-    server = FakeServer(httpx.ReadError("cut"))
-    with server.client() as client, pytest.raises(ServerNotRunning):
-        client.register_model("smollm2-135m")
-    assert len(server.asked) == 1
-
-
-def test_nobody_there_says_how_to_start_a_server() -> None:
-    refused = [httpx.ConnectError("refused")] * 3
-    with FakeServer(*refused).client() as client, pytest.raises(ServerNotRunning) as caught:
-        client.models()
-    assert str(caught.value) == (
-        "no server answers at http://errata.test; start one with `errata up`"
-    )
-    assert caught.value.code == "server-not-running"
-
-
-def test_a_problem_becomes_an_error_with_its_code() -> None:
-    server = FakeServer(problem(422, "subject-slot-missing"))
-    with server.client() as client, pytest.raises(ErrataError) as caught:
-        client.submit(model="m", editor="rome", **FACT)
-    error = caught.value
-    assert (error.status, error.code, error.detail) == (422, "subject-slot-missing", "Why.")
-    assert error.problem["title"] == "No"
-
-
-@pytest.mark.parametrize("text", ["<h1>Bad gateway</h1>", "[]", ""])
-def test_an_answer_that_is_no_problem_json_is_an_error_all_the_same(text: str) -> None:
-    server = FakeServer(httpx.Response(502, text=text))
-    with server.client() as client, pytest.raises(ErrataError) as caught:
-        client.models()
-    assert caught.value.status == 502
-
-
-def test_busy_for_good_is_told_as_the_server_told_it() -> None:
-    server = FakeServer(*[problem(503, "model-not-ready")] * 3)
-    with server.client() as client, pytest.raises(ErrataError) as caught:
-        client.probe("m", "Hello")
-    assert caught.value.code == "model-not-ready"
-    assert len(server.asked) == 3
-
-
-def test_a_slow_server_is_not_asked_again() -> None:
-    server = FakeServer(httpx.ReadTimeout("slow"))
-    with server.client() as client, pytest.raises(ErrataError) as caught:
-        client.models()
-    assert caught.value.code == "timeout"
-
-
-def test_edit_waits_and_tells_of_progress() -> None:
-    server = FakeServer(
-        order("queued"),
-        order("running", progress={"stage": "z", "done": 1, "total": 2}),
-        order("applied", snapshot="snp_1"),
-    )
-    seen: list[str] = []
-    with server.client() as client:
-        done = client.edit(
-            model="m", editor="rome", on_progress=lambda now: seen.append(now["status"]), **FACT
-        )
-    assert done["snapshot"] == "snp_1"
-    assert seen == ["running"]
-
-
-def test_an_order_that_failed_raises_with_its_reason() -> None:
-    error = {"code": "search-diverged", "detail": "After 25 steps p is 0.001."}
-    server = FakeServer(order("queued"), order("failed", error=error))
-    with server.client() as client, pytest.raises(OrderFailed) as caught:
-        client.edit(model="m", editor="rome", **FACT)
-    assert caught.value.code == "search-diverged"
-    assert caught.value.order["status"] == "failed"
-
-
-def test_an_order_that_takes_too_long_is_not_lost() -> None:
-    server = FakeServer(order("queued"), order("running"))
-    with server.client() as client, pytest.raises(WaitTimeout, match="not lost"):
-        client.edit(model="m", editor="rome", wait=0, **FACT)
-
-
-def test_restore_is_an_order_of_its_own() -> None:
-    server = FakeServer(order("queued"), order("applied", kind="restore"))
-    with server.client() as client:
-        assert client.restore("snp_0", if_match="snp_9")["kind"] == "restore"
-    assert server.asked[0].url.path == "/snapshots/snp_0/restore"
-    assert server.asked[0].headers["if-match"] == '"snp_9"'
-    assert server.asked[0].headers["idempotency-key"]
-
-
-def test_lists_are_read_to_their_end() -> None:
-    server = FakeServer(
-        httpx.Response(200, json={"data": [{"id": "a"}], "has_more": True, "next": "c1"}),
-        httpx.Response(200, json={"data": [{"id": "b"}], "has_more": False, "next": None}),
-    )
-    with server.client() as client:
-        assert [each["id"] for each in client.edits(model="m", status="applied")] == ["a", "b"]
-    assert dict(server.asked[0].url.params) == {"model": "m", "status": "applied", "limit": "100"}
-    assert server.asked[1].url.params["after"] == "c1"
-
-
-def test_a_probe_sends_what_was_asked_and_nothing_else() -> None:
-    server = FakeServer(httpx.Response(200, json={"data": [{"prompt": "Hello"}]}))
-    with server.client() as client:
-        assert client.probe("m", "Hello", snapshot="snp_1") == [{"prompt": "Hello"}]
-    assert server.body() == {"prompts": ["Hello"], "snapshot": "snp_1"}
-
-
-def test_events_go_on_where_a_cut_stream_ended() -> None:
-    first = 'id: 7\nevent: edit.claimed\ndata: {"edit": "edt_1"}\n\n: still here\n\n'
-    second = "id: 8\nevent: edit.settled\ndata: done\n\n"
-    server = FakeServer(
-        httpx.Response(200, text=first),
-        order("running"),
-        httpx.Response(200, text=second),
-        order("applied"),
-    )
-    with server.client() as client:
-        events = list(client.events("edt_1"))
-    assert [(event.name, event.data) for event in events] == [
-        ("edit.claimed", {"edit": "edt_1"}),
-        ("edit.settled", "done"),
-    ]
-    assert "last-event-id" not in server.asked[0].headers
-    assert server.asked[2].headers["last-event-id"] == "7"
-
-
-def test_events_of_an_unknown_order_are_a_problem() -> None:
-    server = FakeServer(problem(404, "edit-not-found"))
-    with server.client() as client, pytest.raises(ErrataError) as caught:
-        list(client.events("edt_404"))
-    assert caught.value.code == "edit-not-found"
-
-
-def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ERRATA_URL", "http://elsewhere.test:1/")
-    with Client() as client:
-        assert client.base_url == "http://elsewhere.test:1"
-    monkeypatch.delenv("ERRATA_URL")
-    with Client() as client:
-        assert client.base_url == "http://127.0.0.1:8642"
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (results.Order, "OrderOut"),
+        (results.Snapshot, "SnapshotOut"),
+        (results.Model, "ModelOut"),
+        (results.Probe, "ProbeOut"),
+        (results.Token, "TokenOut"),
+        (results.Target, "TargetOut"),
+        (results.Editor, "EditorOut"),
+        (results.OrderBrief, "OrderBrief"),
+        (results.RestorePlan, "RestorePlanOut"),
+        (results.Diff, "DiffOut"),
+    ],
+)
+def test_answers_have_every_field_that_the_server_gives(ours: Any, theirs: str) -> None:
+    known = {each.metadata.get("name") or each.name for each in dataclasses.fields(ours)}
+    given = getattr(schemas, theirs).model_fields
+    assert known == {"raw"} | {each.alias or name for name, each in given.items()}
 
 
 def test_what_is_exported_exists() -> None:
@@ -251,3 +102,256 @@ def test_the_client_and_the_command_load_nothing_heavy() -> None:
         "sys.exit(f'loaded: {found}' if found else 0)"
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+
+
+def test_every_error_of_the_client_is_on_the_page() -> None:
+    section = ERRORS.partition("## Said by the client")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", section, re.MULTILINE))
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    ours = [each for each in kinds if issubclass(each, ErrataError) and each is not ErrataError]
+    assert rows == {each.default: each.__name__ for each in ours}
+
+
+# --- orders --------------------------------------------------------------------------------------
+
+
+def test_one_fact_is_sent_inline_and_many_as_requests(ask: Either) -> None:
+    server = FakeServer(answered(order()), answered(order()))
+    ask(server, "edit", model="m", **FACT)
+    ask(server, "edit", editor="memit", requests=[FACT, FACT], hparams={"layers": [1]})
+    assert server.body(0) == {"model": "m", **FACT}
+    assert server.body(1) == {
+        "editor": "memit",
+        "hparams": {"layers": [1]},
+        "requests": [FACT, FACT],
+    }
+
+
+def test_neither_and_both_forms_of_an_order_are_refused(ask: Either) -> None:
+    with pytest.raises(TypeError, match="requests"):
+        ask(FakeServer(), "edit", model="m")
+    with pytest.raises(TypeError, match="requests"):
+        ask(FakeServer(), "edit", requests=[FACT], **FACT)
+
+
+def test_two_orders_have_two_keys_and_a_given_key_is_kept(ask: Either) -> None:
+    server = FakeServer(*[answered(order("queued"), 202) for _ in range(3)])
+    for given in (None, None, "mine"):
+        ask(server, "edit", idempotency_key=given, wait=False, **FACT)
+    first, second, third = (request.headers["idempotency-key"] for request in server.asked)
+    assert first != second
+    assert third == "mine"
+
+
+def test_one_who_waits_says_so_and_one_who_does_not_gets_the_order_as_it_is(ask: Either) -> None:
+    server = FakeServer(answered(order()), answered(order("queued"), 202))
+    assert ask(server, "edit", timeout=7, **FACT).snapshot == f"{SNP}2"
+    assert ask(server, "edit", wait=False, **FACT).status == "queued"
+    assert server.asked[0].headers["prefer"] == "wait=7"
+    assert "prefer" not in server.asked[1].headers
+
+
+def test_an_order_is_a_typed_object_that_keeps_what_was_said(ask: Either) -> None:
+    said = order(progress={"stage": "z", "done": 3, "total": 25, "loss": 0.5}, new="field")
+    made = ask(FakeServer(answered(said)), "order", f"{EDT}1")
+    assert (made.applied, made.settled, made.dry_run) == (True, True, False)
+    assert (made.progress.stage, made.progress.done) == ("z", 3)
+    assert made.created_at.year == 2030
+    assert made.raw == said
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.status = "failed"
+
+
+def test_a_dry_run_is_an_order_like_any_other(ask: Either) -> None:
+    server = FakeServer(answered(order(dry_run=True, snapshot=None)))
+    made = ask(server, "edit", dry_run=True, **FACT)
+    assert server.body()["dry_run"] is True
+    assert (made.dry_run, made.snapshot) == (True, None)
+    assert made.report
+
+
+def test_waiting_hears_of_progress_and_of_the_end(ask: Either) -> None:
+    events = stream(
+        ("1", "edit.claimed", "{}"),
+        ("1", "edit.progress", '{"stage": "z", "done": 1, "total": 2}'),
+        ("2", "edit.settled", '{"status": "applied"}'),
+    )
+    server = FakeServer(answered(order("queued"), 202), events, answered(order()))
+    seen: list[str] = []
+
+    def told(now: results.Order) -> None:
+        seen.append(now.progress.stage if now.progress else now.status)
+
+    done = ask(server, "edit", on_progress=told, **FACT)
+    assert done.applied
+    assert seen == ["queued", "z"]
+    path = f"/edits/{EDT}1"
+    assert server.heads == ["POST /edits", f"GET {path}/events", f"GET {path}"]
+
+
+def test_without_events_the_order_itself_is_looked_at(ask: Either) -> None:
+    server = FakeServer(
+        answered(order("queued")),
+        answered(problem(503, "database-unavailable"), 503),
+        answered(order("running")),
+        httpx.ReadError("cut"),
+        answered(order("running")),
+        httpx.Response(200, text=""),
+        answered(order()),
+    )
+    assert ask(server, "wait", f"{EDT}1", patience=0).applied
+
+
+def test_an_order_that_failed_raises_with_its_reason(ask: Either) -> None:
+    error = {"code": "search-diverged", "detail": "After 25 steps p is 0.001.", "steps": 25}
+    server = FakeServer(answered(order("failed", error=error)))
+    with pytest.raises(OrderFailed) as caught:
+        ask(server, "edit", **FACT)
+    assert (caught.value.code, caught.value.fields) == ("search-diverged", {"steps": 25})
+    assert caught.value.order.status == "failed"
+
+
+def test_an_order_that_takes_too_long_is_named_and_not_lost(ask: Either) -> None:
+    server = FakeServer(answered(order("running")))
+    with pytest.raises(WaitTimeout, match=f"`errata watch {EDT}1`") as caught:
+        ask(server, "edit", timeout=0, **FACT)
+    assert caught.value.order.id == f"{EDT}1"
+
+
+def test_a_restore_is_an_order_and_its_plan_is_none(ask: Either) -> None:
+    server = FakeServer(answered(order(kind="restore")), answered(plan()))
+    done = ask(server, "restore", "snp_0", if_match="snp_9", cancel_queued=True)
+    assert done.kind == "restore"
+    assert server.heads == ["POST /snapshots/snp_0/restore"]
+    assert server.body() == {"cancel_queued": True}
+    assert server.asked[0].headers["if-match"] == '"snp_9"'
+    assert server.asked[0].headers["idempotency-key"]
+
+    planned = ask(server, "plan_restore", "snp_0")
+    assert server.body(1) == {"dry_run": True}
+    assert "idempotency-key" not in server.asked[1].headers
+    assert [each.ord for each in planned.undone] == [1]
+    assert [each.status for each in planned.queued] == ["queued"]
+
+
+def test_a_restore_that_asks_for_nothing_else_has_no_body(ask: Either) -> None:
+    server = FakeServer(answered(order(kind="restore")))
+    ask(server, "restore", "snp_0")
+    assert server.asked[0].content == b""
+
+
+def test_a_cancelled_order_is_given_as_it_ended(ask: Either) -> None:
+    settled = stream(("3", "edit.settled", "{}"))
+    asked = answered(order("running", cancel_requested=True), 202)
+    server = FakeServer(asked, settled, answered(order("cancelled")))
+    assert ask(server, "cancel", f"{EDT}1").status == "cancelled"
+    refused = answered(problem(409, "order-settled", edit=f"{EDT}1"), 409)
+    with pytest.raises(Refused) as caught:
+        ask(FakeServer(refused), "cancel", f"{EDT}1")
+    assert (caught.value.status, caught.value.code) == (409, "order-settled")
+    assert caught.value.fields == {"edit": f"{EDT}1"}
+
+
+def test_statistics_are_an_order(ask: Either) -> None:
+    report = {"statistics": [], "seconds": 1.5, "collected": True}
+    server = FakeServer(answered(order(kind="statistics", snapshot=None, report=report)))
+    made = ask(server, "statistics", "m", editor="memit", hparams={"layers": [1]})
+    assert server.heads == ["POST /models/m/statistics"]
+    assert server.body() == {"editor": "memit", "hparams": {"layers": [1]}}
+    assert server.asked[0].headers["idempotency-key"]
+    assert made.report == report
+
+
+# --- looks ---------------------------------------------------------------------------------------
+
+
+def test_lists_are_read_to_their_end(ask: Either) -> None:
+    server = FakeServer(
+        answered(page(order(number=2), following="c1")),
+        answered(page(order(number=1))),
+    )
+    found = ask(server, "edits", model="m", status="applied")
+    assert [each.ord for each in found] == [2, 1]
+    assert dict(server.asked[0].url.params) == {"model": "m", "status": "applied", "limit": "100"}
+    assert server.asked[1].url.params["after"] == "c1"
+
+
+def test_models_snapshots_and_editors_are_listed(ask: Either) -> None:
+    server = FakeServer(answered(page(model())), answered(page(snapshot(1), snapshot())))
+    assert [each.id for each in ask(server, "models")] == ["m"]
+    assert [each.seq for each in ask(server, "snapshots", "m")] == [1, 0]
+    assert ask(FakeServer(answered({"data": [editor()]})), "editors")[0].paper == "2202.05262"
+
+
+def test_a_model_is_given_only_when_its_head_has_moved(ask: Either) -> None:
+    server = FakeServer(httpx.Response(304), answered(model(head="snp_b")))
+    assert ask(server, "model_if_moved", "m", "snp_a") is None
+    assert ask(server, "model_if_moved", "m", "snp_a").head == "snp_b"
+    assert {each.headers["if-none-match"] for each in server.asked} == {'"snp_a"'}
+
+
+def test_a_model_is_registered_and_removed(ask: Either) -> None:
+    server = FakeServer(answered(model(), 201), httpx.Response(204))
+    assert ask(server, "register_model", "smollm2-135m", id="m").id == "m"
+    assert server.body() == {"source": "smollm2-135m", "id": "m"}
+    assert ask(server, "remove_model", "m") is None
+    assert server.heads[1] == "DELETE /models/m"
+
+
+def test_a_probe_sends_what_was_asked_and_nothing_else(ask: Either) -> None:
+    server = FakeServer(answered({"data": [probe(compare=probe(snapshot="snp_2"))]}))
+    [said] = ask(server, "probe", "m", "Hello", snapshot="snp_1", compare="snp_2")
+    assert server.body() == {"prompts": ["Hello"], "snapshot": "snp_1", "compare": "snp_2"}
+    assert said.targets[0].p == pytest.approx(0.001, abs=1e-4)
+    assert said.compare.snapshot == "snp_2"
+
+
+def test_labels_are_given_and_taken_away(ask: Either) -> None:
+    server = FakeServer(answered(snapshot(label="best")), answered(snapshot()))
+    assert ask(server, "label", "snp_1", "best").label == "best"
+    assert ask(server, "label", "snp_1", None).label is None
+    assert server.heads == ["PATCH /snapshots/snp_1"] * 2
+    assert [server.body(0), server.body(1)] == [{"label": "best"}, {"label": None}]
+
+
+def test_a_diff_is_from_here_to_there(ask: Either) -> None:
+    server = FakeServer(answered(diff()), answered(diff()))
+    found = ask(server, "diff", "snp_1", "snp_2")
+    ask(server, "diff", "snp_1")
+    assert (found.from_snapshot, found.to_snapshot) == (f"{SNP}1", f"{SNP}2")
+    assert [each.ord for each in found.added] == [1]
+    assert dict(server.asked[0].url.params) == {"to": "snp_2"}
+    assert not server.asked[1].url.params
+
+
+def test_a_name_is_one_part_of_a_path(ask: Either) -> None:
+    server = FakeServer(answered(model()))
+    ask(server, "model", "a/../b")
+    assert server.asked[0].url.raw_path == b"/models/a%2F..%2Fb"
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+
+def test_the_address_comes_from_the_environment(
+    ask: Either, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERRATA_URL", "http://elsewhere.test:1/")
+    assert ask.kind().base_url == "http://elsewhere.test:1"
+    monkeypatch.delenv("ERRATA_URL")
+    assert ask.kind().base_url == "http://127.0.0.1:8642"
+
+
+@pytest.mark.parametrize("url", ["localhost:8642", "127.0.0.1", "ftp://a", "http://", "http://a:b"])
+def test_an_address_that_is_none_is_told(ask: Either, url: str) -> None:
+    with pytest.raises(BadAddress, match=r"write it like http://"):
+        ask.kind(url)
+
+
+def test_a_proxy_is_not_asked_for_this_machine(
+    ask: Either, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
+    here, there = ask.kind("http://127.0.0.1:1"), ask.kind("http://elsewhere.test")
+    assert here._http._mounts == {}
+    assert there._http._mounts != {}

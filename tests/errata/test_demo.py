@@ -14,6 +14,7 @@ from rich.console import Console
 from errata.cli.demo_walk import Walk, question, questions
 from errata.client import Client
 from errata.demo_facts import ALONE, TOGETHER
+from tests.errata import answers
 
 FACTS = [ALONE, *TOGETHER]
 
@@ -23,7 +24,7 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.learned: dict[str, str] = {}
-        self.snapshots = [snapshot(0, "base", "sha256:base")]
+        self.snapshots = [answers.snapshot(0, fingerprint="sha256:base")]
         self.deaf_to: str | None = None
         self.forgets_to_forget = False
         self.restored_print = "sha256:base"
@@ -31,11 +32,11 @@ class FakeModel:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content) if request.content else {}
         routes: list[tuple[str, Callable[[Any], Any]]] = [
-            (r"/models/m$", lambda _: {"id": "m", "head": self.snapshots[-1]["id"]}),
+            (r"/models/m$", lambda _: answers.model(head=self.snapshots[-1]["id"])),
             (r"/models/m/probe", self.probe),
-            (r"/models/m/snapshots", lambda _: {"data": self.snapshots, "has_more": False}),
+            (r"/models/m/snapshots", lambda _: answers.page(*self.snapshots)),
             (r"/snapshots/\w+/restore", lambda _: self.restore()),
-            (r"/snapshots/snp_(\d+)$", lambda _: self.snapshots[int(request.url.path[-1])]),
+            (r"/snapshots/snp_(\d+)$", lambda _: self.snapshots[int(request.url.path[-1]) - 1]),
             (r"/edits$", self.edit),
             (r"/edits/edt_\d+", lambda _: self.order()),
         ]
@@ -51,31 +52,27 @@ class FakeModel:
         for fact in body["requests"]:
             if fact["subject"] != self.deaf_to:
                 self.learned[question(fact)] = fact["target_new"]
-        self.snapshots.append(snapshot(len(self.snapshots), "edit", "sha256:edited"))
+        self.snapshots.append(answers.snapshot(len(self.snapshots), fingerprint="sha256:edited"))
         return self.order()
 
     def restore(self) -> Any:
         if not self.forgets_to_forget:
             self.learned.clear()
         number = len(self.snapshots)
-        self.snapshots.append(snapshot(number, "restore", self.restored_print))
+        self.snapshots.append(
+            answers.snapshot(number, kind="restore", fingerprint=self.restored_print)
+        )
         return self.order()
 
     def order(self) -> Any:
         head = self.snapshots[-1]
-        return {"id": f"edt_{head['seq']}", "status": "applied", "snapshot": head["id"]} | {
-            "report": {"efficacy": {"success": {"value": 1.0, "n": 1, "before": 0.0}}}
-        }
+        return answers.order(number=head["seq"], snapshot=head["id"])
 
     def _said(self, prompt: str, targets: list[str]) -> Any:
         known = {question(fact): fact["target_true"] for fact in FACTS} | self.learned
         said = known.get(prompt, "something")
         likely = [{"text": t, "logprob": math.log(0.9 if t == said else 0.01)} for t in targets]
         return {"prompt": prompt, "completion": f" {said}.", "top": [], "targets": likely}
-
-
-def snapshot(seq: int, kind: str, fingerprint: str) -> dict[str, Any]:
-    return {"id": f"snp_{seq}", "seq": seq, "kind": kind, "fingerprint": fingerprint, "edits": []}
 
 
 def walk(model: FakeModel) -> tuple[list[str], str]:

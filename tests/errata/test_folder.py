@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from errata.places import Holder, default_data_folder, holder
 from errata.stack.door import base_url, open_door
 from errata.stack.errors import DataFolderBusy, DataFolderUnusable, PortTaken, StackError
-from errata.stack.folder import LARGEST_LOG, DataFolder, default_data_folder
+from errata.stack.folder import LARGEST_LOG, DataFolder
 from errata.stack.options import parse
 
 
@@ -22,6 +23,19 @@ def test_a_folder_belongs_to_one_at_a_time(tmp_path: Path) -> None:
     first.release()
     second.take()
     second.release()
+
+
+def test_whoever_holds_a_folder_tells_others_where_to_find_it(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    assert holder(tmp_path) is None
+    folder.take()
+    assert holder(tmp_path) == Holder(os.getpid(), None)
+    folder.sign("http://127.0.0.1:1")
+    assert holder(tmp_path) == Holder(os.getpid(), "http://127.0.0.1:1")
+    folder.release()
+    folder.take()
+    assert holder(tmp_path) == Holder(os.getpid(), None)
+    folder.release()
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

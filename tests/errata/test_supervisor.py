@@ -63,7 +63,7 @@ def stack(new_stack: Callable[..., Stack]) -> Stack:
 
 def answers(stack: Stack) -> bool:
     try:
-        with Client(stack.url, timeout=5, pauses=()) as client:
+        with Client(stack.url, timeout=5, patience=0) as client:
             return bool(client.probe(MODEL, QUESTION, max_tokens=1))
     except ErrataError:
         return False
@@ -73,20 +73,20 @@ def test_it_says_what_it_does_and_where_it_listens(stack: Stack) -> None:
     for words in ("postgres", "valkey", "migrations", "api", f"listens at {stack.url}", "ready"):
         assert words in stack.output
     with stack.client() as client:
-        assert [(model["id"], model["status"]) for model in client.models()] == [(MODEL, "ready")]
+        assert [(model.id, model.status) for model in client.models()] == [(MODEL, "ready")]
 
 
 def test_an_edit_goes_through_it_and_back(stack: Stack) -> None:
     with stack.client() as client:
-        base = client.model(MODEL)["head"]
+        base = client.model(MODEL).head or ""
         before = client.probe(MODEL, QUESTION, max_tokens=2)
         order = client.edit(model=MODEL, editor="memit", **FACT)
-        assert order["snapshot"]
-        assert client.model(MODEL)["head"] == order["snapshot"]
+        assert order.snapshot
+        assert client.model(MODEL).head == order.snapshot
         restored = client.restore(base)
         after = client.probe(MODEL, QUESTION, max_tokens=2)
-        assert after[0]["completion"] == before[0]["completion"]
-        prints = [client.snapshot(each)["fingerprint"] for each in (base, restored["snapshot"])]
+        assert after[0].completion == before[0].completion
+        prints = [client.snapshot(each).fingerprint for each in (base, restored.snapshot or "")]
         assert prints[0] == prints[1]
 
 
@@ -125,14 +125,14 @@ def test_what_is_killed_comes_back(stack: Stack, name: str) -> None:
 def test_an_order_given_while_the_queue_is_down_is_applied(stack: Stack) -> None:
     stack.child("valkey-server").kill()
     with stack.client() as client:
-        order = client.edit(model=MODEL, editor="memit", wait=60, **FACT)
-        assert order["status"] == "applied"
+        order = client.edit(model=MODEL, editor="memit", timeout=60, **FACT)
+        assert order.applied
 
 
 def test_asked_to_stop_it_leaves_no_process_and_no_ready_file(stack: Stack) -> None:
     family = stack.family()
     with stack.client() as client:
-        head = client.model(MODEL)["head"]
+        head = client.model(MODEL).head
     assert stack.stop(signal.SIGINT) == 0
     assert_gone(family, seconds=1)
     assert not stack.ready.exists()
@@ -140,7 +140,7 @@ def test_asked_to_stop_it_leaves_no_process_and_no_ready_file(stack: Stack) -> N
     assert "everything is stopped" in stack.output
     stack.start()
     with stack.client() as client:
-        assert client.model(MODEL)["head"] == head
+        assert client.model(MODEL).head == head
 
 
 def test_killed_it_takes_its_children_along_and_reopens_the_same_data(stack: Stack) -> None:
@@ -173,7 +173,7 @@ def test_a_model_taken_away_loses_its_worker_and_a_new_one_gets_one(
         worker = stack.child("workers.main")
         assert worker.cmdline()[-1] == MODEL
         client.register_model(str(tiny_folder), id="second")
-        wait_until(lambda: client.model("second")["status"] == "ready", stack.logs, seconds=60)
+        wait_until(lambda: client.model("second").status == "ready", stack.logs, seconds=60)
         client.remove_model("second")
         wait_until(lambda: not _works_for(stack, "second"), stack.logs, seconds=30)
     assert _works_for(stack, MODEL)

@@ -1,0 +1,263 @@
+"""What can be asked of the server: one function for each request, and how its answer is read.
+
+Nothing here sends anything. `Client` and `AsyncClient` send the same calls, so that they ask for
+the same and understand the same.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypedDict, TypeVar
+from urllib.parse import quote
+
+from errata.results import (
+    Diff,
+    Editor,
+    Json,
+    Model,
+    Order,
+    Probe,
+    RestorePlan,
+    Snapshot,
+)
+
+T = TypeVar("T")
+PAGE = 100
+LONGEST_HOLD = 30.0  # seconds for which the server is asked to hold an answer back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request, and how its answer is read."""
+
+    method: str
+    path: str
+    read: Callable[[Any], T]  # of the JSON; of None when the answer has no body
+    json: Json | None = None
+    params: Json = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    # Whether it may be sent again when it may have arrived. If not, it is sent again only when it
+    # surely did not.
+    repeatable: bool = True
+    hold: float = 0.0  # seconds that the server may hold the answer back
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, and where the next part begins."""
+
+    data: list[T]
+    next: str | None
+
+
+class Fact(TypedDict, total=False):
+    """One fact to write, in the words of the API."""
+
+    subject: str  # "France"
+    prompt: str  # "The capital of {} is": one slot, for the subject
+    target_new: str  # "Lyon"
+    target_true: str
+    relation: str  # a Wikidata id
+    paraphrases: Sequence[str]  # measured: the fact in other words
+    neighborhood: Sequence[Mapping[str, str]]  # measured: {"prompt", "target"} that must stay
+    ripples: Sequence[Mapping[str, Any]]  # measured: {"prompt", "answers"} that should follow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What may be said of every order."""
+
+    if_match: str | None = None
+    key: str | None = None
+    hold: float = 0.0  # seconds for which the server is asked to hold the answer back
+
+    def headers(self) -> dict[str, str]:
+        """Write them as headers. Each order has a key, or it could not be sent twice."""
+        made = {"Idempotency-Key": self.key or uuid.uuid4().hex}
+        if self.if_match:
+            made["If-Match"] = f'"{self.if_match}"'
+        return made | _prefer(self.hold)
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def models(after: str | None = None) -> Call[Page[Model]]:
+    """List the registered models."""
+    return _page("/models", Model.of, after)
+
+
+def model(model: str) -> Call[Model]:
+    """Look at one model."""
+    return Call(method="GET", path=_path("models", model), read=Model.of)
+
+
+def model_if_moved(model: str, head: str) -> Call[Model | None]:
+    """Look at one model unless its head is `head` still."""
+    return Call(
+        method="GET",
+        path=_path("models", model),
+        headers={"If-None-Match": f'"{head}"'},
+        read=lambda data: None if data is None else Model.of(data),
+    )
+
+
+def register_model(source: str | Mapping[str, Any], name: str | None) -> Call[Model]:
+    """Register a model."""
+    body: Json = {"source": source if isinstance(source, str) else dict(source)}
+    if name is not None:
+        body["id"] = name
+    return Call(method="POST", path="/models", json=body, read=Model.of, repeatable=False)
+
+
+def remove_model(model: str) -> Call[None]:
+    """Take a model out of service."""
+    path = _path("models", model)
+    return Call(method="DELETE", path=path, read=lambda _: None, repeatable=False)
+
+
+def editors() -> Call[list[Editor]]:
+    """List the editors; they are few, and come all at once."""
+    return Call(
+        method="GET",
+        path="/editors",
+        read=lambda data: [Editor.of(each) for each in data["data"]],
+    )
+
+
+def probe(model: str, prompts: str | Sequence[str], asked: Json) -> Call[list[Probe]]:
+    """Ask the model."""
+    body = {"prompts": [prompts] if isinstance(prompts, str) else list(prompts), **_given(asked)}
+    return Call(
+        method="POST",
+        path=_path("models", model, "probe"),
+        json=body,
+        read=lambda data: [Probe.of(each) for each in data["data"]],
+    )
+
+
+# --- orders --------------------------------------------------------------------------------------
+
+
+def edit(
+    asked: Json, fact: Fact, requests: Sequence[Mapping[str, Any]] | None, terms: Terms
+) -> Call[Order]:
+    """Order an edit: one fact, or a list of requests."""
+    one = _given(fact)
+    if bool(one) == (requests is not None):
+        message = "give the fields of one fact, or requests=[...]"
+        raise TypeError(message)
+    facts = one if requests is None else {"requests": [dict(each) for each in requests]}
+    return _order("/edits", _given(asked) | facts, terms)
+
+
+def statistics(model: str, asked: Json, terms: Terms) -> Call[Order]:
+    """Order what an editor needs to be prepared ahead of the first edit."""
+    return _order(_path("models", model, "statistics"), _given(asked), terms)
+
+
+def restore(snapshot: str, asked: Json, terms: Terms) -> Call[Order]:
+    """Order that the content of an older snapshot becomes the head."""
+    return _order(_path("snapshots", snapshot, "restore"), _given(asked) or None, terms)
+
+
+def plan_restore(snapshot: str, asked: Json) -> Call[RestorePlan]:
+    """Ask what a restore would do."""
+    return Call(
+        method="POST",
+        path=_path("snapshots", snapshot, "restore"),
+        json={**_given(asked), "dry_run": True},
+        read=RestorePlan.of,
+    )
+
+
+def cancel(edit: str, hold: float) -> Call[Order]:
+    """Take an order back."""
+    # Sent again after it arrived, it would be told that the order is settled: by itself.
+    return Call(
+        method="POST",
+        path=_path("edits", edit, "cancel"),
+        headers=_prefer(hold),
+        read=Order.of,
+        repeatable=False,
+        hold=hold,
+    )
+
+
+def order(edit: str) -> Call[Order]:
+    """Look at one order."""
+    return Call(method="GET", path=_path("edits", edit), read=Order.of)
+
+
+def edits(filters: Json, after: str | None = None) -> Call[Page[Order]]:
+    """List orders."""
+    return _page("/edits", Order.of, after, filters)
+
+
+def events_path(edit: str) -> str:
+    """Give the path of an order's events."""
+    return _path("edits", edit, "events")
+
+
+# --- snapshots -----------------------------------------------------------------------------------
+
+
+def snapshots(model: str, after: str | None = None) -> Call[Page[Snapshot]]:
+    """List the snapshots of a model."""
+    return _page(_path("models", model, "snapshots"), Snapshot.of, after)
+
+
+def snapshot(snapshot: str) -> Call[Snapshot]:
+    """Look at one snapshot."""
+    return Call(method="GET", path=_path("snapshots", snapshot), read=Snapshot.of)
+
+
+def label(snapshot: str, label: str | None) -> Call[Snapshot]:
+    """Name a snapshot, or take its name away."""
+    path = _path("snapshots", snapshot)
+    return Call(method="PATCH", path=path, json={"label": label}, read=Snapshot.of)
+
+
+def diff(snapshot: str, to: str | None) -> Call[Diff]:
+    """Compare two snapshots of a model."""
+    path = _path("snapshots", snapshot, "diff")
+    return Call(method="GET", path=path, params=_given({"to": to}), read=Diff.of)
+
+
+# --- small parts ---------------------------------------------------------------------------------
+
+
+def _order(path: str, body: Json | None, terms: Terms) -> Call[Order]:
+    return Call(
+        method="POST",
+        path=path,
+        json=body,
+        headers=terms.headers(),
+        read=Order.of,
+        hold=min(terms.hold, LONGEST_HOLD),
+    )
+
+
+def _page(
+    path: str, read: Callable[[Any], T], after: str | None, filters: Json | None = None
+) -> Call[Page[T]]:
+    def made(data: Json) -> Page[T]:
+        following = data.get("next") if data.get("has_more") else None
+        return Page([read(each) for each in data["data"]], following)
+
+    params = _given({**(filters or {}), "limit": PAGE, "after": after})
+    return Call(method="GET", path=path, params=params, read=made)
+
+
+def _path(*parts: str) -> str:
+    """Write a path; a name that holds a slash stays one part of it."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _given(fields: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _prefer(hold: float) -> dict[str, str]:
+    seconds = int(min(hold, LONGEST_HOLD))
+    return {"Prefer": f"wait={seconds}"} if seconds > 0 else {}
