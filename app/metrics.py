@@ -81,21 +81,21 @@ class _Journal(Collector):
             .where(Edit.status.in_(UNSETTLED))
             .group_by(Edit.model_id, Edit.status)
         )
-        served = select(Model.id, Model.head_seq).where(
-            Model.removed_at.is_(None), Model.head_seq.is_not(None)
-        )
+        models = select(Model.id, Model.head_seq).where(Model.removed_at.is_(None))
         leases = select(Lease.model_id, Lease.epoch).join(Model).where(Model.removed_at.is_(None))
         outbox = select(func.count()).select_from(OutboxRow).where(OutboxRow.sent_at.is_(None))
         try:
             with self._database.tx() as tx:
-                for model, status, count in tx.session.execute(orders):
-                    waiting.add_metric([model, status], count)
-                for model, seq in tx.session.execute(served):
-                    heads.add_metric([model], float(seq or 0))
-                    # Numbered from 0 without a gap, so nothing has to be counted.
-                    snapshots.add_metric([model], float((seq or 0) + 1))
+                counts = {(model, status): n for model, status, n in tx.session.execute(orders)}
+                for model, seq in tx.session.execute(models):
+                    for status in UNSETTLED:  # an empty queue is a 0, not a gap
+                        waiting.add_metric([model, status], counts.get((model, status), 0))
+                    if seq is not None:
+                        heads.add_metric([model], seq)
+                        # Numbered from 0 without a gap, so nothing has to be counted.
+                        snapshots.add_metric([model], seq + 1)
                 for model, epoch in tx.session.execute(leases):
-                    epochs.add_metric([model], float(epoch))
+                    epochs.add_metric([model], epoch)
                 unsent.add_metric([], float(tx.session.scalar(outbox) or 0))
         except SQLAlchemyError:
             return []
