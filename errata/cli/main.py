@@ -15,23 +15,22 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (
-    up,
-    orders.edit,
-    look.probe,
-    states.snapshots,
-    states.diff,
-    states.label,
-    orders.restore,
-    look.edits,
-    watch,
-    orders.cancel,
-    look.models,
-    orders.stats,
-    look.editors,
-    demo,
-):
-    app.command()(command)
+COMMANDS = {
+    "Run": (up, demo),
+    "Change": (orders.edit, orders.restore, orders.cancel, orders.stats, states.label),
+    "Look": (
+        look.probe,
+        look.models,
+        look.editors,
+        look.edits,
+        states.snapshots,
+        states.diff,
+        watch,
+    ),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def _version(asked: bool) -> None:

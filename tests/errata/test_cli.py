@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,9 +19,9 @@ from tests.errata.answers import (
     page,
     plan,
     probe,
-    problem,
     snapshot,
 )
+from tests.errata.serving import Posted, serving
 
 STATISTICS = {
     "statistics": [{"layer": 3, "tokens": 2000, "text": "corpus"}],
@@ -33,39 +31,6 @@ STATISTICS = {
 
 APPLIED, RUNNING, QUEUED = order(), order("running", 2), order("queued", 3)
 BASE, EDITED = snapshot(0), snapshot(1, label="before-launch")
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers from a table of paths."""
-
-    answers: dict[str, Any]
-    bodies: list[Any]
-    paths: list[str]
-
-    def do_GET(self) -> None:
-        found = self.answers.get(self.path.partition("?")[0])
-        found = found() if callable(found) else found
-        body = found if found is not None else problem(404, "edit-not-found")
-        self._send(200 if found is not None else 404, body)
-
-    def do_POST(self) -> None:
-        self.paths.append(self.path)
-        length = int(self.headers.get("content-length", 0))
-        self.bodies.append(json.loads(self.rfile.read(length) or "null"))
-        self.do_GET()
-
-    def do_PATCH(self) -> None:
-        self.do_POST()
-
-    def _send(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's word
-        """Say nothing."""
 
 
 @pytest.fixture
@@ -89,33 +54,27 @@ def answers() -> dict[str, Any]:
 
 
 @pytest.fixture
-def bodies() -> list[Any]:
-    return []
+def server(answers: dict[str, Any]) -> Iterator[tuple[str, Posted]]:
+    with serving(answers) as made:
+        yield made
 
 
 @pytest.fixture
-def paths() -> list[str]:
+def bodies(server: tuple[str, Posted]) -> list[Any]:
+    """What was posted."""
+    return server[1].bodies
+
+
+@pytest.fixture
+def paths(server: tuple[str, Posted]) -> list[str]:
     """Where something was posted to."""
-    return []
+    return server[1].paths
 
 
 @pytest.fixture
-def url(answers: dict[str, Any], bodies: list[Any], paths: list[str]) -> Iterator[str]:
-    given = {"answers": answers, "bodies": bodies, "paths": paths}
-    handler = type("Answering", (Handler,), given)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def run(url: str) -> Callable[..., Result]:
+def run(server: tuple[str, Posted]) -> Callable[..., Result]:
     def invoke(*argv: str) -> Result:
-        return CliRunner().invoke(app, [*argv, "--url", url])
+        return CliRunner().invoke(app, [*argv, "--url", server[0]])
 
     return invoke
 
