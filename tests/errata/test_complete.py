@@ -1,5 +1,8 @@
 """What a shell is offered: asked as a shell asks, of a server that answers and of none."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +72,9 @@ def test_without_a_server_nothing_is_offered_and_nothing_said(line: str, nobody:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_has_a_script(shell: str) -> None:
-    environ = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    argv = ["--show-completion", shell]
-    told = CliRunner().invoke(app, argv, env=environ, prog_name="errata")
+    # A new process: the shell is looked for when the command is built.
+    environ = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    script = "from errata.cli.main import app; app(prog_name='errata')"
+    argv = [sys.executable, "-c", script, "--show-completion", shell]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, env=environ, timeout=60)
     assert f"_ERRATA_COMPLETE=complete_{shell}" in told.stdout
