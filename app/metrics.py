@@ -3,7 +3,8 @@
 The workers have numbers of their own (workers/metrics.py). docs/operations.md lists both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -41,6 +42,7 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_Journal(database))
+        database.on_event(Settled(self.registry).committed)
         ProcessCollector(registry=self.registry)
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
@@ -51,6 +53,23 @@ class Metrics:
     def text(self) -> bytes:
         """Return everything in Prometheus' text form."""
         return generate_latest(self.registry)
+
+
+class Settled:
+    """Orders counted as they end: by the process that ends them, be it the API or a worker."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._orders = Counter(
+            "errata_edits_settled",
+            "Orders that this process has ended.",
+            ["model", "kind", "status"],
+            registry=registry,
+        )
+
+    def committed(self, event: str, data: Mapping[str, Any]) -> None:
+        """Look at a line of the journal once its transaction is committed."""
+        if event in {"edit.settled", "edit.failed"}:
+            self._orders.labels(data["model"], data["kind"], data["status"]).inc()
 
 
 class _Journal(Collector):

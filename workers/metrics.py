@@ -22,6 +22,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.metrics import Settled
+
 LEASE_CHANGES = ("taken", "retaken", "evicted", "lost")
 
 # From one optimiser step of a tiny model to the statistics of a large one, in seconds.
@@ -53,12 +55,7 @@ class WorkerMetrics:
             buckets=_WORK,
             **of_model,
         )
-        self._settled = Counter(
-            "errata_edits_settled",
-            "Orders that have ended.",
-            ["model", "kind", "status"],
-            **of_model,
-        )
+        self.committed = Settled(self.registry).committed
         self._probes = Histogram(
             "errata_probe_seconds",
             "From the question at the API to its answer leaving the worker.",
@@ -90,11 +87,6 @@ class WorkerMetrics:
         self._orders.labels(self._model, kind).observe(seconds)
         for stage, spent in stages.items():
             self._stages.labels(self._model, editor or kind, stage).observe(spent)
-
-    def committed(self, event: str, data: Mapping[str, Any]) -> None:
-        """Count the orders that a committed transaction has ended."""
-        if event in {"edit.settled", "edit.failed"}:
-            self._settled.labels(self._model, data["kind"], data["status"]).inc()
 
     def answered(self, asked_at: float | None) -> None:
         """Note that a probe put at this time (unix seconds) has its answer now."""

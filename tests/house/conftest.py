@@ -54,11 +54,13 @@ def host(
 def _walk(client: httpx.Client, host: Host, source: Path) -> Json:
     made = client.post("/models", json={"id": MODEL, "source": str(source)})
     assert made.status_code == 201, made.text
+    fact = {"subject": "LeBron James", "prompt": "{} plays the sport of", "target_new": TARGET}
+    order = {"model": MODEL, "editor": "rome", **fact}
+    unwanted = client.post("/edits", json=order).json()["id"]
+    assert client.post(f"/edits/{unwanted}/cancel").json()["status"] == "cancelled"
     host.start("worker")
     host.wait("worker")
     wait = {"Prefer": "wait=60"}
-    fact = {"subject": "LeBron James", "prompt": "{} plays the sport of", "target_new": TARGET}
-    order = {"model": MODEL, "editor": "rome", **fact}
     done = client.post("/edits", json=order, headers=wait)
     assert done.json()["status"] == "applied", done.text
     refused = client.post("/edits", json={**order, "hparams": {"layers": [99]}}, headers=wait)

@@ -71,6 +71,7 @@ def test_the_api_tells_what_it_answered_and_what_the_journal_holds(host: Host) -
     assert told["errata_snapshots", of_model()] == 3
     assert told["errata_lease_epoch", of_model()] == 1
     assert told["errata_outbox_unsent", ()] == 0
+    assert told["errata_edits_settled_total", of_model(kind="edit", status="cancelled")] == 1
     answered = "errata_http_requests_total"
     probe = {"method": "GET", "route": "/models/{model_id}/probe", "status": "200"}
     assert told[answered, tuple(sorted(probe.items()))] == 2
