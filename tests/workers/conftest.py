@@ -1,5 +1,7 @@
 """A tiny model in a folder, a fresh journal, and workers that end with the test."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,10 @@ import torch
 from redis import Redis
 
 from app.store.db import Database
+from errata.stack.postgres import Postgres
+from errata.stack.valkey import Valkey
 from tests.tiny import save_tiny
+from tests.workers.outage import LASTING, Outage
 from tests.workers.shop import MODEL, Queue, Shop
 
 
@@ -48,3 +53,32 @@ def shop(queue: Queue, redis_url: str, tmp_path: Path) -> Iterator[Shop]:
         shop = Shop(queue, redis, environ, tmp_path)
         yield shop
         shop.stop()
+
+
+@pytest.fixture
+def own_folder(servers_folder: Path) -> Iterator[Path]:
+    """A short folder for the servers of one test."""
+    folder = Path(tempfile.mkdtemp(prefix="own-", dir=servers_folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres(own_folder: Path) -> Iterator[Outage]:
+    server = Postgres(own_folder / "pg", own_folder / "pg.log", LASTING)
+    server.prepare()
+    outage = Outage(server)
+    outage.end()
+    server.ensure_database()
+    yield outage
+    outage.begin()
+
+
+@pytest.fixture
+def valkey(own_folder: Path) -> Iterator[Outage]:
+    server = Valkey(own_folder / "vk", own_folder / "vk.log")
+    server.prepare()
+    outage = Outage(server)
+    outage.end()
+    yield outage
+    outage.begin()

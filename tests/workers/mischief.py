@@ -3,6 +3,7 @@
 Imported once by a fork server: torch and transformers take seconds to import, a fork takes none.
 """
 
+import errno
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ from editing import walk
 from editing.step import Step
 from workers import main
 
-_edit = walk.edit
+_edit, _fsync = walk.edit, os.fsync
 
 STEP_S = 0.02
 
@@ -49,6 +50,13 @@ def endless(*given: Any) -> Generator[Step, None, Any]:
     raise AssertionError
 
 
+def full(descriptor: int) -> None:
+    """A disk without room, as long as there is a file called filler."""
+    if (Path(os.environ["ERRATA_PRETENDED_DISK"]) / "filler").exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _fsync(descriptor)
+
+
 TRICKS: dict[str, Callable[..., Any]] = {
     "slow": slow,
     "slower": partial(slow, pause=10 * STEP_S),
@@ -64,7 +72,10 @@ def run(model: str, environ: dict[str, str], log: Path, tricks: tuple[str, ...])
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     for trick in tricks:
-        walk.edit = TRICKS[trick]
+        if trick == "full":
+            os.fsync = full
+        else:
+            walk.edit = TRICKS[trick]
     code = main.main(["--model", model])
     sys.stderr.flush()
     os._exit(code)  # as the module itself does

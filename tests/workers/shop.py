@@ -173,7 +173,9 @@ class Shop:
         eventually(is_there, f"a worker to serve. {self.said()}")
         return beat()
 
-    def probe(self, *prompts: str, seconds: float = 20, **asked: Any) -> ProbeReply:
+    def probe(
+        self, *prompts: str, model: str = MODEL, seconds: float = 20, **asked: Any
+    ) -> ProbeReply:
         options: Json = {"max_tokens": 2, **asked}
         message = ProbeMessage(
             id=uuid.uuid4().hex,
@@ -181,7 +183,7 @@ class Shop:
             prompts=list(prompts),
             **options,
         )
-        self.redis.rpush(streams.probes(MODEL), message.to_json())
+        self.redis.rpush(streams.probes(model), message.to_json())
         found: Any = self.redis.blpop([streams.probe_reply(message.id)], timeout=seconds)
         assert found is not None, f"no reply. {self.said()}"
         return ProbeReply.from_json(found[1])

@@ -2,55 +2,14 @@
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from app.store.db import Database
 from app.store.migrate import upgrade
-from errata.stack.child import Child
 from errata.stack.postgres import Postgres
 from errata.stack.valkey import Valkey
-from tests.conftest import HASTY, wait_until
+from tests.workers.outage import Outage
 from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, Queue, Shop
-
-
-class Outage:
-    """A server of this test alone, that can be killed and started again."""
-
-    def __init__(self, server: Postgres | Valkey) -> None:
-        self.server = server
-        self.child: Child | None = None
-
-    def begin(self) -> None:
-        assert self.child is not None
-        self.child.stop()
-
-    def end(self) -> None:
-        self.child = self.server.start()
-        wait_until(self.server.answers)
-
-
-@pytest.fixture
-def postgres(servers_folder: Path) -> Iterator[Outage]:
-    server = Postgres(servers_folder / "own-pg", servers_folder / "own-pg.log", HASTY)
-    server.prepare()
-    outage = Outage(server)
-    outage.end()
-    server.ensure_database()
-    yield outage
-    outage.begin()
-
-
-@pytest.fixture
-def valkey(servers_folder: Path) -> Iterator[Outage]:
-    server = Valkey(servers_folder / "own-vk", servers_folder / "own-vk.log")
-    server.prepare()
-    outage = Outage(server)
-    outage.end()
-    yield outage
-    outage.begin()
 
 
 def word(shop: Shop) -> str:
