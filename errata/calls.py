@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar
 from urllib.parse import quote
 
+from errata.errors import Refused
 from errata.results import (
     Diff,
     Editor,
@@ -107,7 +108,7 @@ def register_model(source: str | Mapping[str, Any], name: str | None) -> Call[Mo
     body: Json = {"source": source if isinstance(source, str) else dict(source)}
     if name is not None:
         body["id"] = name
-    return Call(method="POST", path="/models", json=body, read=Model.of, repeatable=False)
+    return Call(method="POST", path="/models", json=body, read=Model.of)
 
 
 def remove_model(model: str) -> Call[None]:
@@ -173,15 +174,13 @@ def plan_restore(snapshot: str, asked: Json) -> Call[RestorePlan]:
 
 def cancel(edit: str, hold: float) -> Call[Order]:
     """Take an order back."""
-    # Sent again after it arrived, it would be told that the order is settled: by itself.
-    return Call(
-        method="POST",
-        path=_path("edits", edit, "cancel"),
-        headers=_prefer(hold),
-        read=Order.of,
-        repeatable=False,
-        hold=hold,
-    )
+    path = _path("edits", edit, "cancel")
+    return Call(method="POST", path=path, headers=_prefer(hold), read=Order.of, hold=hold)
+
+
+def cancelled_before(error: Refused) -> bool:
+    """Say whether a cancel was refused because the order is cancelled: maybe by an earlier try."""
+    return error.code == "order-settled" and error.fields.get("order_status") == "cancelled"
 
 
 def order(edit: str) -> Call[Order]:

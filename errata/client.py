@@ -18,7 +18,7 @@ import httpx
 
 from errata import calls, wire
 from errata.calls import Call, Fact, Page, Terms
-from errata.errors import ErrataError
+from errata.errors import ErrataError, Refused
 from errata.following import BROKEN, SILENCE, OnProgress, Tail, Waiting, applied
 from errata.results import (
     Diff,
@@ -201,10 +201,15 @@ class Client:
         """Take an order back: at once if it is queued, between two steps if it runs.
 
         Gives the order as it ended: it may have been applied before the worker heard of it.
-        Refused with `order-settled` when it was settled already. Raises WaitTimeout.
+        Refused with `order-settled` when it ended otherwise before. Raises WaitTimeout.
         """
         waiting = Waiting(timeout, None, holds=wait)
-        order = self._send(calls.cancel(edit, waiting.hold))
+        try:
+            order = self._send(calls.cancel(edit, waiting.hold))
+        except Refused as error:
+            if not calls.cancelled_before(error):
+                raise
+            order = self.order(edit)
         return self._wait(order, waiting) if wait else order
 
     def order(self, edit: str) -> Order:

@@ -136,7 +136,7 @@ def cancel(
 ) -> None:
     """Take an order back, while it is queued or running.
 
-    Ends with 0 when it is cancelled, and with 1 when it was settled before.
+    Ends with 0 when it is cancelled, and with 1 when it ended otherwise before.
     """
     with server(url, as_json) as client:
         wanted = names.order(client, edit, model)

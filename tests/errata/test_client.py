@@ -245,11 +245,19 @@ def test_a_cancelled_order_is_given_as_it_ended(ask: Either) -> None:
     asked = answered(order("running", cancel_requested=True), 202)
     server = FakeServer(asked, settled, answered(order("cancelled")))
     assert ask(server, "cancel", f"{EDT}1").status == "cancelled"
-    refused = answered(problem(409, "order-settled", edit=f"{EDT}1"), 409)
+    refused = answered(problem(409, "order-settled", edit=f"{EDT}1", order_status="applied"), 409)
     with pytest.raises(Refused) as caught:
         ask(FakeServer(refused), "cancel", f"{EDT}1")
     assert (caught.value.status, caught.value.code) == (409, "order-settled")
-    assert caught.value.fields == {"edit": f"{EDT}1"}
+    assert caught.value.fields == {"edit": f"{EDT}1", "order_status": "applied"}
+
+
+def test_an_order_is_cancelled_once_however_often_one_asks(ask: Either) -> None:
+    refused = problem(409, "order-settled", edit=f"{EDT}1", order_status="cancelled")
+    server = FakeServer(
+        httpx.ReadError("cut"), answered(refused, 409), answered(order("cancelled"))
+    )
+    assert ask(server, "cancel", f"{EDT}1").status == "cancelled"
 
 
 def test_statistics_are_an_order(ask: Either) -> None:
