@@ -5,9 +5,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from app.store.migrate import config
 from editing.source import NAMED
@@ -16,12 +19,13 @@ from tests.house.recipes import GPU, IMAGES, ROOT, Image, compose, left_in_conte
 SCRIPTS = Path(sys.executable).parent
 ROOMS = {"api": {"app", "editing", "errata", "migrations"}}
 ROOMS["worker"] = ROOMS["api"] | {"workers"}
-# The library itself comes from here; torch is hidden, as in an image that does not have it.
-WITHOUT_TORCH = """
+# What the image does not have is hidden from it.
+AS_IN_THE_IMAGE = """
 import sys
+hidden = frozenset(sys.argv[1].split(","))
 class Hidden:
     def find_spec(self, name, *_):
-        if name.split(".")[0] in {"torch", "transformers", "workers"}:
+        if name.split(".")[0] in hidden:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Hidden())
 import app.main, app.store.migrate
@@ -106,13 +110,35 @@ def test_the_wheel_holds_its_rooms_and_the_migrations(wheels: dict[str, Path], p
         assert f"migrations/versions/{file.name}" in names
 
 
-def test_the_api_runs_from_its_wheel_where_there_is_no_torch(
+def closure(name: str, extra: str, seen: set[tuple[str, str]]) -> set[str]:
+    """The distributions that pip installs for one of them with an extra."""
+    if (name, extra) in seen:
+        return set()
+    seen.add((name, extra))
+    found = {name}
+    for text in requires(name) or []:
+        needed = Requirement(text)
+        if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+            for each in ("", *needed.extras):
+                found |= closure(canonicalize_name(needed.name), each, seen)
+    return found
+
+
+def test_the_api_runs_from_its_wheel_with_what_its_extra_brings_and_no_torch(
     wheels: dict[str, Path], tmp_path: Path
 ) -> None:
+    brought = closure("errata", "server", set())
+    hidden = {"workers"} | {
+        module
+        for module, owners in packages_distributions().items()
+        if not brought & {canonicalize_name(owner) for owner in owners}
+    }
+    assert {"torch", "numpy", "safetensors"} <= hidden
+    assert not {"fastapi", "uvicorn", "obstore"} & hidden
     with zipfile.ZipFile(wheels["api"]) as archive:
         archive.extractall(tmp_path)
     found = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH],
+        [sys.executable, "-c", AS_IN_THE_IMAGE, ",".join(hidden)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
