@@ -6,8 +6,6 @@ A type that has no row here is mapped by looking at the model itself (automap.py
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from editing.errors import UnsupportedArchitecture
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
@@ -23,9 +21,7 @@ class Layout:
     attention_out: str
     tail: tuple[str, ...]  # from the last block to the head; what a config leaves out is passed by
     head: str = "lm_head"
-    shaping: str | None = (
-        None  # the config's value that shapes the head's output: see view.SHAPINGS
-    )
+    shaping: str | None = None  # the config's value that shapes the head's output: see head.py
     post_norm: str | None = None  # a norm that stands between down_proj and the block's output
     write_scale: float = 1.0  # what down_proj's output is multiplied by before it is added
 
@@ -98,20 +94,17 @@ LAYOUTS: Mapping[str, Layout] = {
     "gemma3_text": GEMMA,
 }
 
-# Where a family's config chooses between two layouts: type -> (name, value, the layout then).
-VARIANTS: Mapping[str, tuple[str, object, Layout]] = {
+# Where a family's config may say that the row does not hold: type -> (name, value, the row then).
+VARIANTS: Mapping[str, tuple[str, object, Layout | None]] = {
     "opt": ("do_layer_norm_before", False, OPT_POST_NORM),
+    "gemma3_text": ("use_bidirectional_attention", True, None),
 }
 
 
-def layout_of(config: object) -> Layout:
-    """The row of a model's config. Raises UnsupportedArchitecture where its type has none."""
+def known_layout(config: object) -> Layout | None:
+    """The row of a model's config, None where it has none."""
     model_type = str(getattr(config, "model_type", ""))
-    if model_type in VARIANTS:
-        name, value, layout = VARIANTS[model_type]
-        if getattr(config, name, None) == value:
-            return layout
-    if model_type not in LAYOUTS:
-        known = ", ".join(LAYOUTS)
-        raise UnsupportedArchitecture(model_type, why=f"it is none of the mapped ones: {known}.")
-    return LAYOUTS[model_type]
+    name, value, layout = VARIANTS.get(model_type, ("", None, None))
+    if name and getattr(config, name, None) == value:
+        return layout
+    return LAYOUTS.get(model_type)

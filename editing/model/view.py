@@ -1,7 +1,7 @@
 """The one door between an editor and the weights."""
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,21 +16,20 @@ from editing.errors import TextTooLong, UnsupportedArchitecture
 from editing.stats.store import StatsStore
 from editing.tuned import ModelFacts
 
+from .automap import mapped
 from .calls import Place, per_text
 from .fingerprint import combine, tensor_digest
+from .head import shaped
 from .landing import Landing, Scaled, normed_of
-from .layout import Layout, layout_of
+from .layout import Layout, known_layout
+from .rehearsal import rehearse
 from .state import State
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-# What families do to the head's output, by the name of the config's value that says how much.
-SHAPINGS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
-    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,
-    "logit_scale": lambda logits, scale: logits * scale,
-    "logits_scaling": lambda logits, scale: logits / scale,
-}
+
+_LIMITS = ("max_position_embeddings", "max_seq_len")  # what configs call the room for tokens
 
 
 class ModelView:
@@ -38,6 +37,7 @@ class ModelView:
 
     Weights are always spoken of as [d_out, d_in], whatever the checkpoint stores (GPT-2 keeps them
     transposed). The served weights change only by `showing`, which puts them back, and by `adopt`.
+    A model whose parts cannot be told apart raises UnsupportedArchitecture.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class ModelView:
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
         self.name = name
-        self.layout: Layout = layout_of(model.config)
+        known = known_layout(model.config)
+        self.layout: Layout = known or mapped(model)
         self.blocks: nn.ModuleList = model.get_submodule(self.layout.blocks)  # type: ignore[assignment]
         self.body = model.get_submodule(self.layout.body)
         self.current = State()
@@ -59,6 +60,8 @@ class ModelView:
         self._base: dict[str, Tensor] = {}  # served base tensors of weights that were ever changed
         self.stats = StatsStore(stats_folder)
         self.remembered: dict[str, Tensor] = {}  # what was measured on the untouched model
+        if known is None:
+            rehearse(self)
 
     # ---- what the model is -----------------------------------------------------------------------
 
@@ -96,8 +99,9 @@ class ModelView:
     @property
     def positions(self) -> int | None:
         """How many tokens the model has room for; None where nothing bounds it."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        return limit if isinstance(limit, int) else None
+        config = self.model.config.get_text_config()
+        limits = (getattr(config, name, None) for name in _LIMITS)
+        return next((limit for limit in limits if isinstance(limit, int)), None)
 
     def require_fits(self, tokens: int) -> None:
         """Raise TextTooLong where the model has no position for so many tokens."""
@@ -224,12 +228,8 @@ class ModelView:
 
     def head(self, normed: Tensor) -> Tensor:
         """The body's output [..., d_model] to float32 logits [..., vocabulary]."""
-        logits: Tensor = self.model.get_submodule(self.layout.head)(normed)
-        name = self.layout.shaping
-        value = None if name is None else getattr(self.model.config, name, None)
-        if name is not None and value is not None:
-            logits = SHAPINGS[name](logits, value)
-        return logits.float()
+        output: Tensor = self.model.get_submodule(self.layout.head)(normed)
+        return shaped(output, self.model.config, self.layout.shaping).float()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The last block's output [..., d_model], before the final norm, to logits."""
