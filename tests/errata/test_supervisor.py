@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from errata.cli.main import app
 from errata.client import Client
 from errata.errors import ErrataError
+from errata.stack.parts import LOADS
 from tests.conftest import wait_until
 from tests.errata.running import Stack, assert_gone
 from tests.tiny import save_tiny
@@ -166,17 +169,28 @@ def test_killed_it_may_be_started_at_once(stack: Stack) -> None:
     assert answers(stack)
 
 
-def test_a_model_taken_away_loses_its_worker_and_a_new_one_gets_one(
+def test_a_second_model_gets_a_worker_while_the_first_works_and_loses_it_again(
     stack: Stack, tiny_folder: Path
 ) -> None:
     with stack.client() as client:
         worker = stack.child("workers.main")
         assert worker.cmdline()[-1] == MODEL
+        long: Any = {"model": MODEL, "editor": "rome", "dry_run": True, "wait": False}
+        hparams = {"search": {"steps": 1000, "lr": 1e-6}}  # it leads nowhere, but takes its time
+        orders = [client.edit(hparams=hparams, **long, **FACT) for _ in range(50)]
+        wait_until(lambda: client.order(orders[0].id).progress is not None, stack.logs)
         client.register_model(str(tiny_folder), id="second")
-        wait_until(lambda: client.model("second").status == "ready", stack.logs, seconds=60)
+        order = client.edit(model="second", editor="memit", dry_run=True, timeout=60, **FACT)
+        assert order.model == "second"
+        assert client.model("second").serving
+        assert client.model(MODEL).waiting > 0
+        head = client.model(MODEL).head or ""
+        client.restore(head, cancel_queued=True)
+        assert {client.order(each.id).status for each in orders} <= {"failed", "cancelled"}
         client.remove_model("second")
         wait_until(lambda: not _works_for(stack, "second"), stack.logs, seconds=30)
     assert _works_for(stack, MODEL)
+    assert worker.is_running()
 
 
 def _works_for(stack: Stack, model: str) -> bool:
@@ -213,6 +227,23 @@ def test_a_source_that_is_none_ends_it_with_a_reason(new_stack: Callable[..., St
     assert process.wait(60) == 1
     assert "errata up: the model 'no such source' cannot be registered" in stack.output
     assert_gone(family)
+
+
+@pytest.mark.timeout(600)
+def test_a_model_that_cannot_be_loaded_is_given_up_and_ends_who_waits_for_it(
+    new_stack: Callable[..., Stack], tiny_folder: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    for weights in broken.glob("*.safetensors"):
+        weights.write_bytes(b"no weights")
+    stack = new_stack(model=broken)
+    process = stack.launch()
+    assert process.wait(400) == 1
+    assert stack.output.count("could not load the model") == LOADS
+    assert "`errata models --retry broken`" in stack.output
+    assert "errata up: broken cannot be loaded" in stack.output
+    assert not stack.ready.exists()
 
 
 def test_json_lines_for_those_who_read_them(new_stack: Callable[..., Stack]) -> None:
