@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -17,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.services.models import SOURCE_FIELDS
 from app.services.submit import DEFAULT_EDITOR
 
 Json = dict[str, Any]
@@ -121,7 +123,10 @@ class _Order(Body):
 class BatchOrderIn(_Order):
     """Several facts, written as one batch: one snapshot, all or nothing."""
 
-    requests: list[RequestIn]
+    requests: list[RequestIn] = Field(
+        # Said here for callers to read; checked where the answer can say more.
+        json_schema_extra={"minItems": 1}
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -203,10 +208,26 @@ class LabelIn(Body):
     ) = Field(description="null takes it away.", examples=["before-the-merge"])
 
 
+def _source_schema() -> Json:
+    """Describe a source as an object: the fields that each kind must have, and may have."""
+    forms: list[Json] = []
+    for kind, (must, may) in SOURCE_FIELDS.items():
+        texts: Json = {name: {"type": "string", "minLength": 1} for name in sorted(must | may)}
+        forms.append(
+            {
+                "type": "object",
+                "properties": {"kind": {"const": kind}, **texts},
+                "required": ["kind", *sorted(must)],
+                "additionalProperties": False,
+            }
+        )
+    return {"oneOf": forms}
+
+
 class ModelIn(Body):
     """A base to register."""
 
-    source: str | Json = Field(
+    source: str | Annotated[Json, WithJsonSchema(_source_schema())] = Field(
         description="A name, `hub:org/name@revision`, a folder or a GGUF file; or the same as an "
         "object with `kind`.",
         examples=["smollm2-135m"],
@@ -214,6 +235,12 @@ class ModelIn(Body):
     id: str | None = Field(default=None, description="Derived from the source when left out.")
 
 
+def _whole(given: Any) -> Any:  # noqa: ANN401  (whatever came)
+    """Take 5.0 for 5: JSON has one kind of number, and some callers' libraries write it so."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Prompt = Annotated[str, Field(min_length=1, max_length=20_000)]
 MAX_PROMPTS = 256
 MAX_TARGETS = 64
@@ -230,5 +257,5 @@ class ProbeIn(Body):
         default=None, description="An older state; the head when left out."
     )
     compare: str | None = Field(default=None, description="A second state to ask the same.")
-    top_k: int = Field(default=5, ge=0, le=MAX_TOP)
-    max_tokens: int = Field(default=20, ge=0, le=MAX_TOKENS)
+    top_k: Whole = Field(default=5, ge=0, le=MAX_TOP)
+    max_tokens: Whole = Field(default=20, ge=0, le=MAX_TOKENS)

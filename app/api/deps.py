@@ -14,6 +14,8 @@ from app.queue.notices import Notices
 from app.settings import Settings
 from app.store.db import Database, Tx
 
+MAX_KEY = 255
+
 _ETAG = re.compile(r'"(?P<id>[^"]+)"')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*(?:=\s*\"?(?P<seconds>\d{1,9})\"?)?\s*(?:$|[,;])")
 
@@ -50,14 +52,17 @@ TxDep = Annotated[Tx, Depends(transaction, scope="function")]
 def idempotency_key(
     idempotency_key: Annotated[
         str | None,
-        Header(description="Names this request: repeated with its key, it is done once."),
+        Header(
+            description="Names this request: repeated with its key, it is done once.",
+            json_schema_extra={"minLength": 1, "maxLength": MAX_KEY},
+        ),
     ] = None,
 ) -> str | None:
     """Read the Idempotency-Key."""
     if idempotency_key is None:
         return None
     key = idempotency_key.strip().strip('"')
-    if not 1 <= len(key) <= 255 or not key.isprintable():  # noqa: PLR2004  (a bound of ours)
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
         raise BadHeader("Idempotency-Key", "Send 1 to 255 printable characters.")
     return key
 
@@ -65,7 +70,10 @@ def idempotency_key(
 def if_match(
     if_match: Annotated[
         str | None,
-        Header(description='The head that the order is meant for, quoted: `"snp_..."`.'),
+        Header(
+            description='The head that the order is meant for, quoted: `"snp_..."`.',
+            json_schema_extra={"pattern": '^"[A-Za-z0-9_]{1,64}"$'},
+        ),
     ] = None,
 ) -> str | None:
     """Read If-Match: the id of one snapshot. `*` asks for nothing that is not always so."""

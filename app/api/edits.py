@@ -23,7 +23,7 @@ from app.api.deps import (
     WaitDep,
 )
 from app.api.problems import problems
-from app.api.schemas import Listed, OrderOut, Status
+from app.api.schemas import EventOut, Listed, OrderOut, Status
 from app.errors import (
     BadHeader,
     EditNotFound,
@@ -52,6 +52,7 @@ from editing.errors import (
 )
 
 PROGRESS = "edit.progress"
+LINE = "[0-9]{0,18}"
 
 router = APIRouter(prefix="/edits", tags=["edits"])
 
@@ -171,7 +172,7 @@ async def cancel_edit(
         200: {
             "description": "Events named as in the journal, with the ids of its lines, and "
             f"`{PROGRESS}` without an id. Ends when the order is settled.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EventOut.model_json_schema()}},
         },
         **problems(EditNotFound, BadHeader),
     },
@@ -180,7 +181,11 @@ async def follow_edit(
     edit_id: str,
     house: HouseDep,
     last_event_id: Annotated[
-        str | None, Header(description="Go on after this line of the journal.")
+        str | None,
+        Header(
+            description="Go on after this line of the journal.",
+            json_schema_extra={"pattern": f"^{LINE}$"},
+        ),
     ] = None,
 ) -> EventSourceResponse:
     """Follow an order as it happens, until it is settled."""
@@ -217,6 +222,6 @@ def _must_exist(house: House, edit_id: str) -> None:
 def _line(last_event_id: str | None) -> int:
     if not last_event_id:
         return 0
-    if not re.fullmatch("[0-9]{1,18}", last_event_id):
+    if not re.fullmatch(LINE, last_event_id):
         raise BadHeader("Last-Event-ID", "Send the id of an event of this stream.")
     return int(last_event_id)

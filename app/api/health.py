@@ -50,7 +50,11 @@ async def ready(house: HouseDep) -> JSONResponse:
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics(house: HouseDep) -> Response:
     """Give the numbers in Prometheus' text form."""
     return Response(house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

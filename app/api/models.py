@@ -61,7 +61,7 @@ def register_model(body: ModelIn, tx: TxDep, house: HouseDep, out: Response) -> 
     return _shown(tx, [model])[0]
 
 
-@router.get("")
+@router.get("", responses=problems(ModelNotFound))
 def list_models(tx: TxDep, after: After = None, limit: Limit = 50) -> Listed[ModelOut]:
     """List the models in service, by id."""
     page = models.page(tx, after=after, limit=limit)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from app.api.bodies import MAX_TARGETS, MAX_TOKENS, MAX_TOP, ProbeIn
+from app.api.bodies import MAX_TOKENS, MAX_TOP, ProbeIn
 from app.api.deps import House, HouseDep
 from app.api.problems import problems
 from app.api.schemas import ProbeOut
@@ -51,15 +51,16 @@ async def probe_once(
     *,
     model_id: str,
     house: HouseDep,
-    prompt: Annotated[str, Query(min_length=1, max_length=20_000, examples=["France is"])],
+    prompt: Annotated[str, Query(min_length=1, max_length=4_000, examples=["France is"])],
     target: Annotated[
-        list[str], Query(max_length=MAX_TARGETS, description="How likely is this to follow?")
+        list[Annotated[str, Field(min_length=1, max_length=500)]],
+        Query(max_length=16, description="How likely is this to follow?"),
     ] = [],  # noqa: B006  (FastAPI copies it)
     snapshot: Annotated[str | None, Query(description="An older state.")] = None,
     top_k: Annotated[int, Query(ge=0, le=MAX_TOP)] = 5,
     max_tokens: Annotated[int, Query(ge=0, le=MAX_TOKENS)] = 20,
 ) -> ProbeOut:
-    """Put one prompt to a model."""
+    """Put one prompt to a model. A URL is short: longer prompts, and more targets, go by POST."""
     try:
         asked = ProbeIn(
             prompts=[prompt],

@@ -36,6 +36,7 @@ from app.errors import (
 from editing.errors import BadRequest, EditFailed, EditingError, StatsMissing
 
 MEDIA_TYPE = "application/problem+json"
+REF = {"$ref": "#/components/schemas/Problem"}
 LONGEST = 4_000  # characters of one value in a problem
 
 STATUS: Mapping[type[Exception], int] = {
@@ -129,23 +130,27 @@ def problems(*errors: type[ServiceError | EditingError]) -> dict[int | str, dict
     by_status: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         status = status_of(error)
-        answer = by_status.setdefault(
-            status,
-            {
-                "description": HTTPStatus(status).phrase,
-                "content": {
-                    MEDIA_TYPE: {
-                        "schema": {"$ref": "#/components/schemas/Problem"},
-                        "examples": {},
-                    }
-                },
-            },
-        )
-        answer["content"][MEDIA_TYPE]["examples"][error.code] = {
-            "summary": (error.__doc__ or "").partition("\n")[0],
-            "value": {"code": error.code, "title": title(error.code), "status": status},
-        }
+        summary = (error.__doc__ or "").partition("\n")[0]
+        known = refusal(status, error.code, summary)[status]
+        examples = known["content"][MEDIA_TYPE]["examples"]
+        by_status.setdefault(status, known)["content"][MEDIA_TYPE]["examples"].update(examples)
     return by_status
+
+
+def refusal(status: int, code: str, summary: str = "") -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI should know of one code."""
+    example = {
+        "summary": summary or title(code),
+        "value": {
+            "type": f"urn:errata:error:{code}",
+            "title": title(code),
+            "status": status,
+            "code": code,
+            "detail": "What is wrong here, and what to do next.",
+        },
+    }
+    content = {MEDIA_TYPE: {"schema": REF, "examples": {code: example}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content}}
 
 
 def every_error() -> Iterator[type[ServiceError | EditingError]]:

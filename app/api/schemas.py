@@ -97,6 +97,17 @@ class OrderOut(BaseModel):
         )
 
 
+class EventOut(BaseModel):
+    """One event of an order's stream."""
+
+    event: str = Field(description="Its name, as in the journal.")
+    id: str | None = Field(default=None, description="The line of the journal, if it has one.")
+    data: str = Field(
+        description="An object: the ids of order and model, the moment, and what happened.",
+        json_schema_extra={"contentMediaType": "application/json"},
+    )
+
+
 class OrderBrief(BaseModel):
     """An order, in a list that is about something else."""
 

@@ -28,7 +28,7 @@ from editing.source import NAMED, parse_source, source_name
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # What a source may say, by kind: the fields it must have, and those it may have.
-_FIELDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+SOURCE_FIELDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "named": (frozenset({"name"}), frozenset()),
     "hub": (frozenset({"id"}), frozenset({"revision"})),
     "folder": (frozenset({"path"}), frozenset()),
@@ -176,9 +176,9 @@ def _present() -> Any:  # noqa: ANN401  (Select[tuple[Model]], which pyright inf
 
 def _checked(source: Mapping[str, Any]) -> dict[str, str]:
     kind = source.get("kind")
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise BadSource(str(source), why=f"`kind` must be one of {', '.join(_FIELDS)}.")
-    must, may = _FIELDS[kind]
+    if not isinstance(kind, str) or kind not in SOURCE_FIELDS:
+        raise BadSource(str(source), why=f"`kind` must be one of {', '.join(SOURCE_FIELDS)}.")
+    must, may = SOURCE_FIELDS[kind]
     given = frozenset(source) - {"kind"}
     if not must <= given <= must | may:
         raise BadSource(
