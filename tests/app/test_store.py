@@ -1,16 +1,15 @@
-"""Ids, transactions, migrations and blobs."""
+"""Ids, transactions and blobs."""
 
 import hashlib
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from alembic import command
 from sqlalchemy import select
 
 from app.errors import BlobDamaged, BlobMissing
 from app.services import work
-from app.store import journal, migrate
+from app.store import journal
 from app.store.blobs import Blobs
 from app.store.db import Database, driver_url
 from app.store.ids import new_id
@@ -35,18 +34,6 @@ def test_ids_sort_by_their_making() -> None:
 def test_the_driver_is_ours_whatever_the_operator_writes() -> None:
     for scheme in ("postgres", "postgresql", "postgresql+psycopg"):
         assert driver_url(f"{scheme}://u:p%40@h/d").drivername == "postgresql+psycopg"
-
-
-def test_the_migrations_make_what_the_tables_say(
-    postgres_url: str, empty_postgres_url: str
-) -> None:
-    assert migrate.at_head(postgres_url)
-    assert not migrate.at_head(empty_postgres_url)
-    command.check(migrate.config(postgres_url))
-    migrate.upgrade(postgres_url)  # a second time: nothing to do
-    command.downgrade(migrate.config(postgres_url), "base")
-    command.upgrade(migrate.config(postgres_url), "head")
-    assert migrate.at_head(postgres_url)
 
 
 def test_nothing_is_said_of_a_transaction_that_was_rolled_back(
