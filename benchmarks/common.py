@@ -3,8 +3,11 @@
 import argparse
 import hashlib
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import torch
 
 from editing.datasets.counterfact import read_counterfact
@@ -12,6 +15,7 @@ from editing.model.load import load_view
 from editing.model.view import ModelView
 from editing.request import EditRequest
 from editing.source import parse_source
+from errata.cli.stack_process import own_stack
 
 
 def parser(doc: str | None, *, records: int) -> argparse.ArgumentParser:
@@ -35,14 +39,32 @@ def corpus_name(file: Path) -> str:
     return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
 
 
-def prepared(
-    made: argparse.ArgumentParser,
-) -> tuple[argparse.Namespace, list[EditRequest], ModelView]:
-    """Read the arguments, the records they name, and the model."""
+def requests_of(made: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[EditRequest]]:
+    """Read the arguments, and the records they name."""
     args = made.parse_args()
     if not args.data:
         made.error("name the folder of benchmark data with --data or ERRATA_DATA")
     torch.set_num_threads(args.threads)
     file = Path(args.data) / "counterfact" / "counterfact_full.json"
-    requests = read_counterfact(file, offset=args.offset, limit=args.records)
-    return args, requests, load_view(parse_source(args.model), cache=Path(args.cache))
+    return args, read_counterfact(file, offset=args.offset, limit=args.records)
+
+
+def prepared(
+    made: argparse.ArgumentParser,
+) -> tuple[argparse.Namespace, list[EditRequest], ModelView]:
+    """Read the arguments, the records they name, and the model."""
+    args, requests = requests_of(made)
+    return args, requests, loaded(args)
+
+
+def loaded(args: argparse.Namespace) -> ModelView:
+    """Load the model that the arguments name."""
+    return load_view(parse_source(args.model), cache=Path(args.cache))
+
+
+@contextmanager
+def stack(args: argparse.Namespace, folder: Path) -> Generator[httpx.Client]:
+    """A whole service of our own in `folder`, serving the model; gives a client of it."""
+    os.environ.update(ERRATA_CACHE_DIR=args.cache, ERRATA_THREADS=str(args.threads))
+    with own_stack(args.model, folder) as url, httpx.Client(base_url=url, timeout=120) as http:
+        yield http
