@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
 
 from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
@@ -29,6 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Corrects facts inside a language model.",
         version=openapi.version(),
         lifespan=_lifespan,
+        generate_unique_id_function=attrgetter("name"),  # what a generated client calls them
         dependencies=[Depends(only_known_parameters)],
     )
     app.state.house = house = _house(settings)

@@ -14,12 +14,22 @@ from app.services.idempotency import Answer
 from app.store.db import Tx
 from app.store.tables import Edit
 
+# What one does next with an order: OpenAPI calls that links.
+_NEXT: Json = {
+    name: {"operationId": operation, "parameters": {"edit_id": "$response.body#/id"}}
+    for name, operation in (
+        ("look", "get_edit"),
+        ("cancel", "cancel_edit"),
+        ("follow", "follow_edit"),
+    )
+}
 RESPONSES: Mapping[int | str, Json] = {
     200: {"model": OrderOut, "description": "Settled while the caller waited."},
     202: {
         "model": OrderOut,
         "description": "In the journal. Follow `Location`.",
         "headers": {"Location": {"schema": {"type": "string"}}},
+        "links": _NEXT,
     },
 }
 

@@ -70,6 +70,7 @@ PLAIN_CODES: Mapping[int, str] = {
 # Every 429 and 503 says when to come back, and so does a key whose first request is under way.
 RETRY_AFTER_S: Mapping[str, int] = {"queue-full": 10}
 SOON_S = 2
+READ_ONLY = "25006"  # Postgres: a standby, or a primary that has just become one
 _AGAIN = frozenset({429, 503})
 
 log = structlog.stdlib.get_logger()
@@ -202,7 +203,8 @@ async def _plain(request: Request, error: HTTPException) -> JSONResponse:
 
 async def _database(request: Request, error: DBAPIError | PoolTimeout) -> JSONResponse:
     away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
-    if not away and not getattr(error, "connection_invalidated", False):
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if not away and state != READ_ONLY and not getattr(error, "connection_invalidated", False):
         return await _unforeseen(request, error)
     log.warning("database.away", error=str(error).splitlines()[0])
     return problem(

@@ -219,5 +219,13 @@ def _require_readable(path: Path, kind: str) -> None:
         return
     if kind == "gguf" and not path.is_file():
         raise BadSource(str(path), why="it is not a file. Name the .gguf file itself.")
-    if kind == "folder" and not (path / "config.json").is_file():
+    if kind != "folder":
+        return
+    if not (path / "config.json").is_file():
         raise BadSource(str(path), why="there is no config.json in it. Name a model's own folder.")
+    if not any(path.glob("*.safetensors")):
+        raise BadSource(
+            str(path),
+            why="there are no .safetensors weights in it. Pickled ones (.bin, .pt) are never "
+            "loaded, for they can run anything: convert them first.",
+        )

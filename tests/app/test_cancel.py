@@ -148,6 +148,33 @@ def test_whoever_locks_first_wins(hands: Hands, first: str) -> None:
     assert hands.look(order.id).status == ("applied" if first == "settle" else "running")
 
 
+@pytest.mark.parametrize("first", ["cancel", "claim"])
+def test_a_cancel_and_a_claim_come_one_after_the_other(hands: Hands, first: str) -> None:
+    """The claim that was kept waiting takes the next order, and not none."""
+    order, following = hands.order(), hands.order()
+    outcome: list[str | None] = []
+
+    def second() -> None:
+        if first == "claim":
+            outcome.append(cancelled(hands, order).status)
+        else:
+            outcome.append(hands.take().id)
+
+    other = threading.Thread(target=second)
+    with hands.database.tx() as tx:
+        if first == "claim":
+            claimed = work.claim(tx, hands.model, epoch=hands.epoch)
+            assert claimed is not None
+            assert claimed.id == order
+        else:
+            cancel.request(tx, order)
+        other.start()
+        wait_for_a_lock(hands.database)
+    other.join(timeout=10)
+    assert outcome == ["running" if first == "claim" else following]
+    assert hands.look(order).cancel_requested == (first == "claim")
+
+
 def wait_for_a_lock(database: Database) -> None:
     """Wait until some transaction waits for another."""
     with database.engine.connect() as connection:

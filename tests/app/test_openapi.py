@@ -51,6 +51,7 @@ def served(hands: Hands, settings: Settings, settled: str) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.timeout(3600)  # as long as one has asked for
 def test_no_answer_surprises_schemathesis(served: str, settled: str, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     # Ids cannot be guessed.

@@ -59,7 +59,7 @@ def breakable(servers_folder: Path) -> Iterator[Breakable]:
 
 
 @pytest.fixture
-def settings(breakable: Breakable, redis_url: str, tmp_path: Path) -> Settings:
+def on_breakable(breakable: Breakable, redis_url: str, tmp_path: Path) -> Settings:
     breakable.server.ensure_database("errata")
     url = breakable.server.url("errata")
     upgrade(url)
@@ -67,12 +67,12 @@ def settings(breakable: Breakable, redis_url: str, tmp_path: Path) -> Settings:
 
 
 def test_without_postgres_every_endpoint_says_come_back(
-    breakable: Breakable, settings: Settings
+    breakable: Breakable, on_breakable: Settings
 ) -> None:
-    database = Database(settings.database_url)
+    database = Database(on_breakable.database_url)
     hands = Hands(database).register().own().load()
     edit, snapshot = hands.edit()
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(on_breakable)) as client:
         waiting = client.post("/edits", json=ORDER).json()["id"]
         waited: dict[str, Any] = {}
 
@@ -110,6 +110,20 @@ def test_without_postgres_every_endpoint_says_come_back(
     database.close()
     assert (waited["answer"].status_code, waited["answer"].json()["status"]) == (200, "applied")
     assert waited["events"].count("event: edit.settled") == 1
+
+
+def test_a_postgres_that_only_reads_is_as_good_as_away(hands: Hands, client: TestClient) -> None:
+    """As during a failover: the pool still leads to the old primary."""
+    with hands.database.engine.connect() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        connection.exec_driver_sql(
+            f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
+        )
+        connection.commit()
+    client.app.state.house.database.engine.dispose()  # type: ignore[attr-defined]
+    assert client.get("/models").status_code == 200
+    answer = client.post("/edits", json=ORDER)
+    assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
 
 
 def endpoints(client: TestClient) -> list[tuple[str, str]]:
