@@ -1,7 +1,7 @@
 """The model in memory, and how it comes to any snapshot: base, checkpoint, deltas in order."""
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 from app.errors import SnapshotNotFound, SnapshotOfAnotherModel
 from app.services.work import Entry, Manifest, manifest
@@ -13,10 +13,9 @@ from editing.errors import FingerprintMismatch
 from editing.history import History
 from editing.model.state import State
 from editing.model.view import ModelView
-from workers.states import StateCache
+from workers.states import OutcomeCache, StateCache
 
-_CACHE_BYTES = 1 << 30
-_OUTCOMES = 256
+_CACHE_BYTES = 1 << 30  # of older states, and as much of deltas
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class ModelHost:
         self._blobs = blobs
         self._states = StateCache(cache_bytes)
         self._folds = History.empty().folds
-        self._outcome = lru_cache(maxsize=_OUTCOMES)(self._read_outcome)
+        self._outcome = OutcomeCache(cache_bytes, self._read_outcome).get
 
     # ---- going somewhere -------------------------------------------------------------------------
 

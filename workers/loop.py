@@ -1,11 +1,12 @@
 """The one thread that touches the model.
 
-    the next step of the order in hand -> all waiting probes, as one batch -> the next step -> ...
+    the next step of the order in hand -> waiting probes, as a batch -> the next step -> ...
 
 With no order in hand it rests on a bell that the listeners ring; after `poll_s` it looks into the
 journal by itself, so a Redis that forgets everything costs at most that.
 """
 
+import math
 import time
 
 from app.services.work import Fenced
@@ -52,15 +53,19 @@ class Loop:
             while not self._bell.stopping:
                 self._hold()
                 self._pulse.tick(budget)
+                began = time.monotonic()
                 said = next(orders)
+                took = time.monotonic() - began
                 # Behind the last step of a stage something longer may come; every step of a solve
                 # may factor a metric or read the keys of a whole lineage.
                 inside = isinstance(said, Step) and said.done < said.total and said.stage != "solve"
                 budget = self._budgets.step if inside else self._budgets.solve
                 self._tell(said)
-                self._answer()
                 if isinstance(said, Pause):
+                    self._answer(math.inf)
                     self._rest(said.seconds)
+                else:
+                    self._answer(took)
         finally:
             orders.close()
 
@@ -74,11 +79,12 @@ class Loop:
                 return
             self._pulse.tick(left + self._budgets.step)
             self._bell.wait(left)
-            self._answer()
+            self._answer(math.inf)
 
-    def _answer(self) -> None:
+    def _answer(self, seconds: float) -> None:
+        """Answer probes; an order waits for one batch, and for more as long as its step took."""
         self._pulse.tick(self._budgets.solve)
-        self._prober.answer()
+        self._prober.answer(seconds)
 
     def _tell(self, said: Step | Pause) -> None:
         order = self._foreman.in_hand

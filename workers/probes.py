@@ -1,5 +1,10 @@
-"""Probes between two steps: what waits is answered as one batch, each snapshot in its turn."""
+"""Probes between two steps: what waits is answered in batches, each snapshot in its turn.
 
+An order shares the model with them fairly: behind a step they have one batch, and further ones for
+no longer than the step took. Without an order they have all the time there is.
+"""
+
+import math
 import threading
 import time
 from collections import deque
@@ -41,12 +46,14 @@ class Inbox:
         with self._lock:
             self._waiting.append(message)
 
-    def take(self) -> list[ProbeMessage]:
-        """Take all that wait."""
+    def take(self, prompts: float = math.inf) -> list[ProbeMessage]:
+        """Take those that wait longest, until so many prompts are at hand; all by default."""
+        taken: list[ProbeMessage] = []
         with self._lock:
-            taken = list(self._waiting)
-            self._waiting.clear()
-            return taken
+            while self._waiting and prompts > 0:
+                taken.append(self._waiting.popleft())
+                prompts -= len(taken[-1].prompts)
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +92,16 @@ class Prober:
         self._tick = tick
         self._answered = answered  # told when the question was put
 
-    def answer(self) -> int:
-        """Answer everything that waits, and say how many probes that were."""
-        messages = [m for m in self._inbox.take() if m.deadline > time.time()]
+    def answer(self, seconds: float = math.inf) -> int:
+        """Answer what waits, a batch at least, no further one when the time is over; count them."""
+        until, answered = time.monotonic() + seconds, 0
+        while messages := self._inbox.take(_ROWS):
+            answered += self._answer([m for m in messages if m.deadline > time.time()])
+            if time.monotonic() >= until:
+                break
+        return answered
+
+    def _answer(self, messages: list[ProbeMessage]) -> int:
         asked: dict[_Unit, _Asked] = {}
         for message in messages:
             for unit in self._units(message):

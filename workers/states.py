@@ -1,7 +1,9 @@
-"""Older states of a model, kept for probes as long as memory allows."""
+"""What is kept in memory as long as that allows: older states for probes, deltas for replays."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
+from editing.delta import Outcome
 from editing.model.state import State
 
 
@@ -38,3 +40,36 @@ class StateCache:
             for tensor in (*state.masters.values(), *state.served.values())
         }
         return sum(tensors.values())
+
+
+class OutcomeCache:
+    """Deltas and what they wrote, by the name of their blob; read again when they have gone."""
+
+    def __init__(self, limit: int, read: Callable[[str], Outcome]) -> None:
+        self._limit = limit  # bytes
+        self._read = read
+        self._outcomes: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def get(self, blob: str) -> Outcome:
+        """The outcome, from memory or read; the newest stays even when it alone is too large."""
+        if blob in self._outcomes:
+            self._outcomes.move_to_end(blob)
+            return self._outcomes[blob][0]
+        outcome = self._read(blob)
+        size = _size(outcome)
+        self._outcomes[blob] = outcome, size
+        self.nbytes += size
+        while len(self._outcomes) > 1 and self.nbytes > self._limit:
+            _, (_, gone) = self._outcomes.popitem(last=False)
+            self.nbytes -= gone
+        return outcome
+
+
+def _size(outcome: Outcome) -> int:
+    factors = (t for delta in outcome.deltas.values() for t in (delta.left, delta.right))
+    pairs = (t for pair in outcome.written.values() for t in (pair.keys, pair.values))
+    return sum(tensor.nbytes for tensor in (*factors, *pairs))

@@ -74,6 +74,26 @@ def test_all_that_waits_is_one_batch(desk: Desk) -> None:
     assert {d["model"] for d in desk.replies["b"].data} == {MODEL}
 
 
+def test_behind_a_step_a_crowd_gets_a_batch_and_the_rest_waits_its_turn(desk: Desk) -> None:
+    for number in range(80):
+        desk.put(f"{number:02}", f"{LEBRON_ASKS} {number}")
+    assert desk.prober.answer(0) == 32
+    assert sorted(desk.replies) == [f"{number:02}" for number in range(32)]
+    assert desk.prober.answer(0) == 32
+    desk.put("late", LEBRON_ASKS)
+    assert desk.prober.answer(60) == 17  # time enough for all
+    assert [len(batch) for batch in desk.batches] == [32, 32, 17]
+    assert len(desk.inbox) == 0
+
+
+def test_a_probe_of_many_prompts_is_answered_whole(desk: Desk) -> None:
+    desk.put("a", LEBRON_ASKS)
+    desk.put("many", *(f"{LEBRON_ASKS} {number}" for number in range(40)))
+    desk.put("b", FRANCE_ASKS)
+    assert desk.prober.answer(0) == 2
+    assert len(desk.answered("many")) == 40
+
+
 def test_targets_are_scored(desk: Desk) -> None:
     desk.put("a", LEBRON_ASKS, targets=["basketball", "football"])
     asked = {t["text"]: t["logprob"] for t in desk.answered("a")[0]["targets"]}

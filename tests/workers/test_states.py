@@ -1,9 +1,10 @@
-"""Older states are kept as long as memory allows."""
+"""Older states and deltas are kept as long as memory allows."""
 
 import torch
 
+from editing.delta import LowRank, Outcome, Written
 from editing.model.state import State
-from workers.states import StateCache
+from workers.states import OutcomeCache, StateCache
 
 KIB = 1024
 
@@ -35,3 +36,27 @@ def test_what_two_states_share_counts_once() -> None:
         cache.put(name, State(dict(one.masters)))
     assert len(cache) == 3
     assert cache.nbytes == 2 * KIB
+
+
+def outcome(kib: int) -> Outcome:
+    part = torch.zeros(1, kib * 64)
+    return Outcome({"w": LowRank(part.T, part)}, {"w": Written(part.T, part.T)})
+
+
+def test_deltas_are_counted_by_their_bytes_and_not_by_their_number() -> None:
+    read: list[str] = []
+
+    def reads(blob: str) -> Outcome:
+        read.append(blob)
+        return outcome(8 if blob == "large" else 1)
+
+    cache = OutcomeCache(4 * KIB, reads)
+    for blob in ("a", "b", "c", "d", "a"):
+        cache.get(blob)
+    assert (read, cache.nbytes, len(cache)) == (["a", "b", "c", "d"], 4 * KIB, 4)
+    cache.get("e")  # in the place of b, which was not asked for longest
+    cache.get("a")
+    cache.get("b")
+    assert read[4:] == ["e", "b"]
+    cache.get("large")
+    assert (len(cache), cache.nbytes) == (1, 8 * KIB)
