@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -52,13 +52,14 @@ class Supervisor:
             try:
                 urls = self._start_servers()
                 environ = parts.environment(self._options, self._folder, url, urls)
-                self._migrate(urls[0])
+                models = self._prepare_database(urls[0], environ)
+                worker = partial(parts.worker, self._folder, environ=environ)
+                self._workforce = Workforce(url, worker, self._say)
+                self._workforce.engage(models)
                 self._bring_up(parts.api(self._folder, door, environ))
                 self._folder.sign(url)
                 self._say("stack.listening", "errata", f"listens at {url}", url=url)
-                worker = partial(parts.worker, self._folder, environ=environ)
-                self._workforce = Workforce(url, worker, self._say)
-                self._serve(url, self._workforce)
+                self._serve(url, models, self._workforce)
             except Stopped:
                 self._say("stack.stopping", "errata", "stopping; once more to hurry")
 
@@ -77,8 +78,10 @@ class Supervisor:
             redis_url = queue.url()
         return database_url, redis_url
 
-    def _migrate(self, database_url: str) -> None:
+    def _prepare_database(self, database_url: str, environ: Mapping[str, str]) -> list[str]:
+        """Bring the schema to its head and register our models; give their ids."""
         from app.store.migrate import upgrade  # noqa: PLC0415 - heavy, and not needed to refuse
+        from errata.stack.registry import register  # noqa: PLC0415 - likewise
 
         try:
             upgrade(database_url)
@@ -87,9 +90,10 @@ class Supervisor:
             message = f"the database cannot be brought to the newest schema: {cause}"
             raise StackError(message) from error
         self._say("migrations.head", "migrations", "the database has the newest schema")
+        roots = filter(None, environ["ERRATA_MODEL_ROOTS"].split(os.pathsep))
+        return register(database_url, self._options.models, list(map(Path, roots)))
 
-    def _serve(self, url: str, workforce: Workforce) -> None:
-        models: Sequence[str] = workforce.register(self._options.models)
+    def _serve(self, url: str, models: Sequence[str], workforce: Workforce) -> None:
         self._until(lambda: workforce.answering(models))
         lost = workforce.given_up(models)
         if self._ready_file:

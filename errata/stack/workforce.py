@@ -7,12 +7,10 @@ from threading import Thread
 from errata.client import Client
 from errata.errors import ErrataError
 from errata.results import Model
-from errata.stack.errors import StackError
 from errata.stack.kept import Kept, Program
-from errata.stack.parts import local_path
 from errata.stack.say import Say
 
-BUSY_LOOK, IDLE_LOOK = 0.5, 2.0  # seconds between two looks: while something loads, and later
+BUSY_LOOK, IDLE_LOOK = 0.2, 2.0  # seconds between two looks: while something loads, and later
 LOOK_PATIENCE, PROBE_PATIENCE = 5.0, 120.0
 QUESTION = "Hello"
 FAILED = "failed"
@@ -35,16 +33,17 @@ class Workforce:
         """Give the workers."""
         return iter(list(self._kept.values()))
 
-    def register(self, sources: Sequence[str]) -> list[str]:
-        """Register those sources that are not models yet; give the ids of all."""
-        known = {model.id for model in self._client.models()}
-        return [each if each in known else self._register(each) for each in sources]
+    def engage(self, models: Sequence[str]) -> None:
+        """Give these models their workers, without waiting for what the server tells."""
+        for model in models:
+            self._kept[model] = Kept(self._program(model), self._say)
 
     def tend(self, now: float) -> None:
         """Look at the models from time to time, and at the workers always."""
         if now >= self._next_look:
             self._look()
-            loading = any(told not in {"ready", FAILED} for told in self._told.values())
+            told = self._told.values()
+            loading = not told or any(each not in {"ready", FAILED} for each in told)
             self._next_look = time.monotonic() + (BUSY_LOOK if loading else IDLE_LOOK)
         for name, kept in list(self._kept.items()):
             if kept.child and kept.child.exit_code() == 0:
@@ -81,13 +80,6 @@ class Workforce:
             time.sleep(BUSY_LOOK)  # it is asked again
         else:
             self._answered.add(model)
-
-    def _register(self, source: str) -> str:
-        try:
-            return self._client.register_model(str(local_path(source) or source)).id
-        except ErrataError as error:
-            message = f"the model {source!r} cannot be registered: {error.detail}"
-            raise StackError(message) from error
 
     def _look(self) -> None:
         try:
