@@ -20,7 +20,7 @@ from tests.chaos.oracle import judge
 from tests.chaos.storm import Forecast, Storm
 from tests.chaos.world import world
 
-EDITORS = ("rome", "r-rome", "memit")
+EDITORS = ("rome", "r-rome", "memit", "memit-history")
 VIOLATIONS = ("lost", "twice", "out of order", "different", "half", "failed without cause")
 
 
