@@ -38,8 +38,8 @@ Overrides = Mapping[str, object]
 
 
 def overrides_for(editor: str) -> Overrides:
-    """A band with a gap for the methods of bands, so that the walk upward is seen."""
-    return {"layers": [1, 3]} if editor.startswith("memit") else {}
+    """A band with a gap, so that the walk upward is seen; few contexts where the default is 20."""
+    return {"layers": [1, 3]} if editor.startswith("memit") else {"contexts.prefixes": 5}
 
 
 def planned(view: ModelView, editor: str, overrides: Overrides | None = None) -> Plan:

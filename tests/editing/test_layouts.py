@@ -86,7 +86,7 @@ class TestLayouts:
             "model_type": view.facts.model_type,
             "layers": 5,
             "d_model": 32,
-            "d_key": 128 if view.facts.model_type in {"gpt2", "gptj"} else 64,
+            "d_key": 64 if view.facts.model_type in {"llama", "gemma3_text"} else 128,
             "parameters": count,
             "dtype": "float32",
             "device": "cpu",
