@@ -175,11 +175,11 @@ def test_a_second_model_gets_a_worker_while_the_first_works_and_loses_it_again(
     with stack.client() as client:
         worker = stack.child("workers.main")
         assert worker.cmdline()[-1] == MODEL
-        long: Any = {"model": MODEL, "editor": "rome", "dry_run": True, "wait": False}
+        long: Any = {"model": MODEL, "editor": "memit", "dry_run": True, "wait": False}
         hparams = {"search": {"steps": 1000, "lr": 1e-6}}  # it leads nowhere, but takes its time
-        fact = {**FACT, "subject": "Ada Lovelace"}  # not one that another test has written
-        orders = [client.edit(hparams=hparams, **long, **fact) for _ in range(50)]
-        wait_until(lambda: client.order(orders[0].id).progress is not None, stack.logs)
+        # Not a fact that another test has written: that would be told at once.
+        fact = {"subject": "France", "prompt": "The capital of {} is", "target_new": "Rome"}
+        orders = [client.edit(requests=[fact] * 8, hparams=hparams, **long) for _ in range(30)]
         client.register_model(str(tiny_folder), id="second")
         order = client.edit(model="second", editor="memit", dry_run=True, timeout=60, **FACT)
         assert order.model == "second"
