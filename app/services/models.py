@@ -41,9 +41,10 @@ def register(
 ) -> tuple[Model, bool]:
     """Register a model and say whether it is new.
 
-    The same source under the same id is the same model: a second call changes nothing, and a
-    removed one comes back with its lineage as it was. Under an id that another source has ever
-    had, ModelExists: its edits and snapshots would be mistaken for those of the new one.
+    The same source under the same id is the same model: a second call changes nothing, but that a
+    removed one comes back with its lineage as it was, and that one which could not be loaded may
+    be tried again. Under an id that another source has ever had, ModelExists: its edits and
+    snapshots would be mistaken for those of the new one.
     """
     known = read_source(source, roots)
     name = derived_id(known) if model_id is None else model_id
@@ -65,11 +66,11 @@ def register(
         tx.session.execute(
             update(Lease).where(Lease.model_id == name).values(epoch=Lease.epoch + 1)
         )
-    if fresh or model.removed_at is not None:
+    again = fresh or model.removed_at is not None
+    if again or model.status == "failed":
         model.status, model.error, model.removed_at = "registered", None, None
         journal.append(tx, "model.registered", model=name, source=known)
-        return model, True
-    return model, False
+    return model, again
 
 
 def get(tx: Tx, model_id: str) -> Model:

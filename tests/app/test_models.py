@@ -229,3 +229,16 @@ def test_a_model_that_cannot_answer_says_so_at_once(hands: Hands, client: TestCl
     failed = client.get(f"/models/{MODEL}/probe", params={"prompt": "x"})
     assert (failed.status_code, failed.json()["code"]) == (409, "model-failed")
     assert failed.json()["error"]["code"] == "unsupported-architecture"
+
+
+def test_a_model_that_could_not_be_loaded_is_registered_again(
+    hands: Hands, client: TestClient
+) -> None:
+    with hands.database.tx() as tx:
+        work.model_failed(tx, MODEL, error={"code": "bad-source", "detail": "No weights."})
+    failed = client.get(f"/models/{MODEL}").json()
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "bad-source")
+    again = client.post("/models", json={"source": failed["source"], "id": MODEL})
+    assert again.status_code == 200
+    assert (again.json()["status"], again.json()["error"]) == ("registered", None)
+    assert again.json()["head"] == failed["head"]

@@ -247,6 +247,27 @@ def test_a_model_that_cannot_be_loaded_is_given_up_and_ends_who_waits_for_it(
     assert not stack.ready.exists()
 
 
+@pytest.mark.timeout(600)
+def test_mended_it_is_registered_again_and_serves(stack: Stack, tiny_folder: Path) -> None:
+    broken = tiny_folder / "broken"  # where the server may read models
+    shutil.copytree(tiny_folder, broken)
+    weights = next(broken.glob("*.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(b"no weights")
+    with stack.client() as client:
+        client.register_model(str(broken))
+        order = client.edit(model="broken", editor="memit", dry_run=True, wait=False, **FACT)
+        gave_up = "given up; mend that, then `errata models --retry broken`"
+        wait_until(lambda: gave_up in stack.output, stack.logs, seconds=300)
+        assert client.model("broken").status == "failed"
+        assert client.order(order.id).blocked
+        weights.write_bytes(whole)
+        told = CliRunner().invoke(app, ["models", "--retry", "broken", "--url", stack.url])
+        assert told.exit_code == 0, told.output
+        assert client.wait(order.id, timeout=120).applied
+        client.remove_model("broken")
+
+
 def test_json_lines_for_those_who_read_them(new_stack: Callable[..., Stack]) -> None:
     stack = new_stack("--log-json", "--model", "no such source")
     stack.launch().wait(60)
