@@ -4,17 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sqlalchemy import select
+import structlog
+from sqlalchemy import select, update
 
+from app.errors import Json, as_error
 from app.services.work import Claimed, Fenced, NotRunning
 from app.store.blobs import Blobs
 from app.store.db import Database, Tx
 from app.store.tables import Edit, Model
 from workers.failpoints import FailPoint
-from workers.host import ModelHost
+from workers.host import LOST, ModelHost
 from workers.patience import Work, patiently, undisturbed
 
 T = TypeVar("T")
+
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +49,34 @@ class Bench:
 
         return undisturbed(go)
 
+    def serve(self, head: str) -> Work[None]:
+        """Bring the weights to the head; where its deltas are lost serve none, and say why.
+
+        Other snapshots are served all the same, and a restore of one of them ends it.
+        """
+        was = self.host.lost
+        try:
+            yield from self.checkout(head)
+        except LOST as error:
+            self.host.lose(head)
+            if was != head:
+                log.error("head.lost", model=self.host.model, snapshot=head, detail=str(error))  # noqa: TRY400
+                yield from self.tell(as_error(error))
+        else:
+            if was:
+                yield from self.tell(None)
+
+    def tell(self, error: Json | None) -> Work[None]:
+        """Have the model's row say what is wrong with it, beside its status."""
+        said = update(Model).where(Model.id == self.host.model).values(error=error)
+        yield from self.ask(lambda tx: tx.session.execute(said))
+
     def follow(self) -> Work[None]:
         """Bring the weights to the head, wherever the journal says that it is."""
         asked = select(Model.head_id).where(Model.id == self.host.model)
         head = yield from self.ask(lambda tx: tx.session.scalars(asked).one())
         if head is not None:
-            yield from self.checkout(head)
+            yield from self.serve(head)
 
     def settle(self, order: Claimed, write: Callable[[Tx], str | None]) -> Work[str | None]:
         """Commit the end of an order, exactly once, and return its snapshot.

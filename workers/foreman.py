@@ -22,6 +22,11 @@ from workers.patience import Pause, Work, is_away
 
 Json = dict[str, Any]
 
+_LOST = (
+    "A delta of the head, {}, is lost. Bring it back from a backup of the blobs and this order "
+    "goes on; or cancel the orders that wait, and restore a snapshot that is whole."
+)
+
 log = structlog.stdlib.get_logger()
 
 
@@ -51,10 +56,15 @@ class Foreman:
         while True:
             self.in_hand = yield from self._bench.ask(self._claim)
             if self.in_hand is None:
+                if self._bench.host.lost:  # perhaps somebody has brought it back
+                    yield from self._bench.follow()
                 yield Pause(self._poll_s)
                 continue
+            lost = self._bench.host.lost
             yield from self._run(self.in_hand)
             self.in_hand = None
+            if lost and self._bench.host.head:  # a restore has left it behind
+                yield from self._bench.tell(None)
 
     def put_back(self) -> bool:
         """Put the order in hand back into the queue, unharmed, if there is one."""
@@ -101,8 +111,19 @@ class Foreman:
         )
 
     def _work(self, order: Claimed, watch: Stopwatch) -> Work[None]:
-        yield from self._bench.checkout(order.parent)
+        if order.kind == "edit":  # the others do not build on the head
+            yield from self._build_on(order.parent)
         yield from RUN[order.kind](self._bench, order, watch)
+
+    def _build_on(self, parent: str) -> Work[None]:
+        """Bring the weights to an order's parent. Where that is lost the order waits.
+
+        To fail it would fail all that are queued, and the parent may be brought back.
+        """
+        yield from self._bench.serve(parent)
+        while self._bench.host.head != parent:
+            yield Pause(self._poll_s, _LOST.format(parent))
+            yield from self._bench.serve(parent)
 
     def _unless_cancelled(self, order: Claimed, job: Work[None]) -> Work[bool]:
         """Do the job, and say whether it came to its end; close it once it is not wanted."""

@@ -1,21 +1,27 @@
 """The model in memory, and how it comes to any snapshot: base, checkpoint, deltas in order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from app.errors import SnapshotNotFound, SnapshotOfAnotherModel
+import structlog
+
+from app.errors import BlobDamaged, BlobMissing, SnapshotNotFound, SnapshotOfAnotherModel
 from app.services.work import Entry, Manifest, manifest
 from app.store.blobs import Blobs
 from app.store.db import Database
 from app.store.tables import Snapshot
 from editing.delta import Outcome
-from editing.errors import FingerprintMismatch
+from editing.errors import BlobUnreadable, FingerprintMismatch
 from editing.history import History
 from editing.model.state import State
 from editing.model.view import ModelView
 from workers.states import OutcomeCache, StateCache
 
+LOST = (BlobDamaged, BlobMissing, BlobUnreadable)  # a snapshot that needs such a blob is unknown
 _CACHE_BYTES = 1 << 30  # of older states, and as much of deltas
+
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +44,10 @@ class Lineage:
 class ModelHost:
     """One model in memory. Only the model thread may call it.
 
-    `head` is the snapshot that the weights are at. The methods that read from Postgres open their
-    own short transactions and raise what SQLAlchemy raises; none of them changes a weight unless it
-    has succeeded.
+    `head` is the snapshot that the weights are at; it is empty while they are at none that may be
+    served as the head, and then `lost` is the head that cannot be built. The methods that read from
+    Postgres open their own short transactions and raise what SQLAlchemy raises; none of them
+    changes a weight unless it has succeeded.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class ModelHost:
         self.view = view
         self.model = model
         self.head = ""
+        self.lost = ""
         self.fingerprint = view.fingerprint()
         self.lineage = Lineage()
         self._database = database
@@ -79,9 +87,13 @@ class ModelHost:
         if self.head:
             self._states.put(self.head, self.view.current)
         self.view.adopt(state)
-        self.head, self.lineage = snapshot, lineage
+        self.head, self.lost, self.lineage = snapshot, "", lineage
         self.fingerprint = self.view.fingerprint()
         self.audit(everything=False)
+
+    def lose(self, snapshot: str) -> None:
+        """Serve no head: this one cannot be built, and what lies in the weights is another's."""
+        self.head, self.lost = "", snapshot
 
     # ---- looking somewhere -----------------------------------------------------------------------
 
@@ -116,15 +128,27 @@ class ModelHost:
                     snapshot=snapshot, model=self.model, owner=row.model_id
                 )
             found, expected = manifest(tx, snapshot), row.fingerprint
-        state = State()
-        if found.checkpoint is not None:
-            saved = State.from_bytes(self._blobs.get(None, found.checkpoint.blob))
-            device = self.view.device
-            state = State({name: master.to(device) for name, master in saved.masters.items()})
-        for entry in found.after_checkpoint:
+        state, rest = self._checkpointed(found)
+        for entry in rest:
             state = self.view.after(self._outcome(entry.blob).deltas, state)
         self.verify(state, expected, snapshot)
         return state, Lineage.of(found)
+
+    def _checkpointed(self, found: Manifest) -> tuple[State, Sequence[Entry]]:
+        """The state to start from, and what is to be laid on it.
+
+        A checkpoint only shortens the way: where it is lost, everything is laid on the base.
+        """
+        if found.checkpoint is None:
+            return State(), found.entries
+        try:
+            saved = State.from_bytes(self._blobs.get(None, found.checkpoint.blob))
+        except LOST as error:
+            log.error("checkpoint.lost", model=self.model, detail=str(error))  # noqa: TRY400
+            return State(), found.entries
+        device = self.view.device
+        masters = {name: master.to(device) for name, master in saved.masters.items()}
+        return State(masters), found.after_checkpoint
 
     def audit(self, *, everything: bool = True) -> None:
         """Raise FingerprintMismatch unless the bits in the weights are those of the head.

@@ -116,7 +116,7 @@ class Prober:
         return len(messages)
 
     def _units(self, message: ProbeMessage) -> Iterable[_Unit]:
-        snapshots = [message.snapshot or self._host.head]
+        snapshots = [message.snapshot or self._host.head or self._host.lost]
         if message.compare is not None:
             snapshots.append(message.compare)
         for snapshot in snapshots:

@@ -158,7 +158,7 @@ class Worker:
             patiently(self.database, lambda tx: work.model_ready(tx, self.model, **ready))
         )
         self.pulse.tick(self.budgets.load)
-        self._wait(self._bench(host).checkout(head))
+        self._wait(self._bench(host).serve(head))
         return host
 
     def _cannot_load(self, error: dict[str, Any]) -> NoReturn:

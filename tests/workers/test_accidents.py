@@ -176,7 +176,9 @@ def test_over_a_damaged_delta_nothing_is_built_and_the_rest_goes_on(shop: Shop) 
     assert last.status == "applied"
 
 
-def test_a_head_that_cannot_be_built_is_not_served_and_what_waits_waits(shop: Shop) -> None:
+@pytest.fixture
+def headless(shop: Shop) -> tuple[list[str], Path]:
+    """Three orders, the last of them waiting, over a head whose first delta is damaged on disk."""
     first = shop.worker(small_blob_bytes=0)
     edits = [shop.queue.order(LEBRON), shop.queue.order(SERENA)]
     assert shop.queue.settled(edits[-1]).status == "applied"
@@ -184,20 +186,51 @@ def test_a_head_that_cannot_be_built_is_not_served_and_what_waits_waits(shop: Sh
     os.kill(first.pid or 0, signal.SIGKILL)
     ended(first)
     edits.append(shop.queue.order(FRANCE))
+    shop.serving(shop.worker(small_blob_bytes=0))
+    return edits, path
 
-    assert ended(shop.worker(small_blob_bytes=0)) == 4, shop.said()
+
+def test_a_lost_head_is_not_served_and_what_builds_on_it_waits(
+    shop: Shop, headless: tuple[list[str], Path]
+) -> None:
+    edits, path = headless
+    head = str(shop.queue.model().head_id)
+    reply = shop.probe(LEBRON_ASKS)
+    assert reply.error is not None
+    assert (reply.error["code"], reply.error["snapshot"]) == ("blob-damaged", head)
+    assert word(shop, snapshot=shop.queue.lineage()[0].id) == "basketball"
     row = shop.queue.model()
-    assert row.status == "failed"
+    assert row.status == "ready"
     assert row.error is not None
     assert row.error["code"] == "blob-damaged"
-    assert shop.queue.edit(edits[-1]).status == "queued"
 
+    def waits() -> bool:
+        told = shop.queue.edit(edits[-1]).progress
+        return told is not None and told["stage"] == "waiting" and head in told["detail"]
+
+    eventually(waits, f"the order to say what it waits for. {shop.said()}")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1  # brought back from a backup
     path.write_bytes(data)
-    shop.worker(small_blob_bytes=0)
     applied_in_order(shop.queue, edits)
+    assert shop.queue.model().error is None
     assert word(shop) == "football"
+
+
+def test_a_lost_head_is_left_by_restoring_what_is_whole(
+    shop: Shop, headless: tuple[list[str], Path]
+) -> None:
+    edits, _ = headless
+    base = shop.queue.lineage()[0]
+    back, after = shop.queue.restore(base.id), shop.queue.order(FRANCE)
+    eventually(lambda: shop.queue.edit(edits[-1]).status == "running", "a claim")
+    assert shop.queue.cancel(edits[-1]) == "running"
+    assert shop.queue.settled(back).status == "applied", shop.said()
+    assert shop.queue.settled(after).status == "applied"
+    assert [s.edit_id for s in shop.queue.lineage()] == [None, *edits[:2], back, after]
+    assert word(shop) == "basketball"
+    assert word(shop, "The capital of France is") == "Rome"
+    assert shop.queue.model().error is None
 
 
 # ---- servers that are shot -----------------------------------------------------------------------

@@ -122,6 +122,19 @@ def test_checkpoints_shorten_the_replay_and_change_no_bit(
     assert fresh.host.view.audit() == short.host.view.audit()
 
 
+def test_a_lost_checkpoint_makes_the_way_longer_and_changes_no_bit(
+    queue: Queue, hands: Hands, tmp_path: Path
+) -> None:
+    short = again(queue, hands, tmp_path, checkpoint_every=2)
+    for fact in (LEBRON, SERENA, FRANCE):
+        queue.order(fact)
+    short.work()
+    queue.sql("UPDATE blobs SET data = 'x' WHERE sha256 IN (SELECT checkpoint FROM snapshots)")
+    fresh = again(queue, hands, tmp_path)
+    assert fresh.host.head == queue.model().head_id
+    assert fresh.host.view.audit() == short.host.view.audit()
+
+
 def test_what_the_model_says_already_is_not_written(queue: Queue, hands: Hands) -> None:
     head = hands.host.head
     edit = queue.order({**LEBRON, "target_new": "basketball"})
