@@ -188,6 +188,9 @@ def show(order: Order) -> None:
     out.print(text, soft_wrap=True, markup=False)
     if order.error and order.status != "cancelled":
         out.print(str(order.error.get("detail", order.error)), markup=False, soft_wrap=True)
-    if order.report:
-        made = tables.statistics if order.kind == "statistics" else tables.report
-        out.print(made(order.report))
+    if order.report and order.kind == "statistics":
+        new = "collected" if order.report.get("collected") else "there already"
+        out.print(f"statistics {new}, {tables.number(order.report.get('seconds'))} s")
+        out.print(tables.statistics(order.report))
+    elif order.report:
+        out.print(tables.report(order.report))

@@ -126,10 +126,8 @@ def fact(request: Json) -> str:
 
 
 def statistics(data: Json) -> Table:
-    """Show what was collected, layer by layer."""
-    new = "collected" if data.get("collected") else "there already"
-    took = number(data.get("seconds"))
-    made = table("layer", "tokens", "text", title=f"statistics {new}, {took} s")
+    """Show which statistics there are now, layer by layer."""
+    made = table("layer", "tokens", "text")
     for each in data.get("statistics") or ():
         made.add_row(*(_text(each.get(name)) for name in ("layer", "tokens", "text")))
     return made

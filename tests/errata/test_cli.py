@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from errata.cli import common, watch
 from errata.cli.main import app
+from errata.results import Order
 from tests.errata.answers import (
     EDT,
     SNP,
@@ -281,6 +282,30 @@ def test_no_server_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         result = CliRunner().invoke(app, [*argv, "--url", url], env={"XDG_DATA_HOME": "/nowhere"})
         assert result.exit_code == 3
         assert f"no server answers at {url}" in result.stderr
+
+
+def test_an_order_that_is_not_settled_in_time_has_one_too(
+    run: Callable[..., Result], answers: dict[str, Any]
+) -> None:
+    answers["/edits"] = answers[f"/edits/{EDT}3"] = QUEUED
+    fact = ("--subject", "a", "--prompt", "{} is", "--target-new", "b", "-m", "m")
+    result = run("edit", *fact, "--timeout", "0")
+    assert result.exit_code == 4
+    assert f"`errata cancel {EDT}3`" in result.stderr
+    assert run("edit", *fact, "--no-wait").exit_code == 0
+
+
+def test_ctrl_c_ends_the_command_and_not_the_order(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("errata.client.Client.wait", interrupted)
+    monkeypatch.setattr("errata.client.Client.edit", lambda *_, **__: Order.of(QUEUED))
+    result = run("edit", "--subject", "a", "--prompt", "{} is", "--target-new", "b")
+    assert result.exit_code == 130
+    assert "an order goes on without us" in result.stderr
 
 
 def test_every_command_explains_itself() -> None:
