@@ -18,6 +18,7 @@ EditingError
     SearchDiverged
     SingularSystem
     NonFiniteDelta
+    NumericOverflow
     FingerprintMismatch
   StatsMissing                    the operator can mend it: collect C for this model first
   BlobUnreadable                  bytes that are not what their name says
@@ -27,6 +28,7 @@ no status codes: the service's one map gives each of these its own.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import ClassVar
 
 
@@ -206,10 +208,11 @@ class SearchDiverged(EditFailed):
     def __init__(self, *, subject: str, target: str, reached: float, steps: int) -> None:
         super().__init__(
             f"After {steps} steps p({target!r} | {subject!r}) is {reached:.3g}. "
-            "Raise search.steps or search.max_norm, or choose later layers.",
+            "Raise search.steps or search.max_norm, or choose later layers; where it is nan, lower "
+            "search.lr or search.max_norm.",
             subject=subject,
             target=target,
-            reached=reached,
+            reached=reached if isfinite(reached) else None,  # JSON knows no NaN
             steps=steps,
         )
 
@@ -238,6 +241,21 @@ class NonFiniteDelta(EditFailed):
             f"The delta for {weight} holds values that are not finite. The weights were left as "
             "they were. Lower search.lr or raise second_moment_weight.",
             weight=weight,
+        )
+
+
+class NumericOverflow(EditFailed):
+    """Numbers beyond the range of the format that the model is served in."""
+
+    code = "numeric-overflow"
+
+    def __init__(self, what: str, *, dtype: str) -> None:
+        super().__init__(
+            f"{what} cannot be held in {dtype}: infinity or NaN came of it. The weights were left "
+            "as they were. Serve the model in bfloat16 or float32; where it did answer before, "
+            "restore an earlier snapshot.",
+            what=what,
+            dtype=dtype,
         )
 
 

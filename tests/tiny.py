@@ -105,21 +105,18 @@ def tiny_model(layout: str, *, seed: int = 0, tied: bool = True) -> PreTrainedMo
 
 @cache
 def _taught(layout: str, seed: int, tied: bool) -> PreTrainedModel:  # noqa: FBT001
-    # The global randomness is given back afterwards, so that a test's own draws do not change.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = untaught(layout, tied=tied)
-        blocks = ModelView(model, tiny_tokenizer()).blocks
-        model.train().requires_grad_()
-        adam = torch.optim.Adam(model.parameters(), lr=3e-3)
-        chance = random.Random(seed)  # noqa: S311 - lessons are no secret
-        for number in range(_LESSONS):
-            lesson = _Lesson.drawn(chance, exchanged=number % 2 == 1)
-            adam.zero_grad()
-            # Exchanged at every depth that can be edited, in turn.
-            lesson.loss(model, blocks[number // 2 % (_DEPTH - 1)]).backward()
-            adam.step()
-        adam.zero_grad(set_to_none=True)
+    model = untaught(layout, seed=seed, tied=tied)
+    blocks = ModelView(model, tiny_tokenizer()).blocks
+    model.train().requires_grad_()
+    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
+    chance = random.Random(seed)  # noqa: S311 - lessons are no secret
+    for number in range(_LESSONS):
+        lesson = _Lesson.drawn(chance, exchanged=number % 2 == 1)
+        adam.zero_grad()
+        # Exchanged at every depth that can be edited, in turn.
+        lesson.loss(model, blocks[number // 2 % (_DEPTH - 1)]).backward()
+        adam.step()
+    adam.zero_grad(set_to_none=True)
     return model.eval()
 
 
@@ -220,8 +217,10 @@ _SHAPES: Mapping[str, tuple[str, Mapping[str, object]]] = {
 }
 
 
-def untaught(layout: str, *, tied: bool = True) -> PreTrainedModel:
-    """A tiny model of a layout as its config initialises it."""
+def untaught(
+    layout: str, *, seed: int = 0, tied: bool = True, **changed: object
+) -> PreTrainedModel:
+    """A tiny model of a layout as its config initialises it, with some of its values changed."""
     model_type, shape = _SHAPES[layout]
     common = {
         "vocab_size": len(tiny_tokenizer()),
@@ -230,8 +229,11 @@ def untaught(layout: str, *, tied: bool = True) -> PreTrainedModel:
         "tie_word_embeddings": tied,
         "initializer_range": 0.05,
     }
-    config = AutoConfig.for_model(model_type, **{**common, **shape})
-    return AutoModelForCausalLM.from_config(config).eval()
+    config = AutoConfig.for_model(model_type, **{**common, **shape, **changed})
+    # The global randomness is given back afterwards, so that a test's own draws do not change.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config).eval()
 
 
 def tiny_view(

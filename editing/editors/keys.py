@@ -83,7 +83,9 @@ class KeyReader:
             here, last = heard[self.layer], heard[self.stop - 1]
             parts = (here.key, here.value, here.entering, last.entering, out)
             found.append(tuple(by_row(part, rows)[:, -1] for part in parts))
-        columns = (torch.cat(parts).mT.double() for parts in zip(*found, strict=True))
+        columns = [torch.cat(parts).mT.double() for parts in zip(*found, strict=True)]
+        for column in columns:
+            self.view.require_finite(column, f"What layer {self.layer} computes")
         return Reading(*columns)
 
     @torch.no_grad()

@@ -233,7 +233,9 @@ def _search(
     for step in range(search.steps):
         mine = active.facts
         nll, essence, first = _forward(rows, active, delta[mine])
-        essence_0 = essence.detach() if essence_0 is None else essence_0
+        if essence_0 is None:
+            essence_0 = essence.detach()
+            rows.view.require_finite(nll.detach(), "What the model answers before the edit")
         kl = (essence.exp() * (essence - essence_0[mine])).sum(-1)
         decay = delta[mine].norm(dim=1) / scale[mine] ** 2
         loss = nll.mean(1) + search.kl_factor * kl + search.weight_decay * decay  # [a]

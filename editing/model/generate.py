@@ -87,15 +87,19 @@ def sampled(
     decoder = Decoder(view, [encode(view.tokenizer, start) for start in starts], tokens)
     rows: list[Tensor] = []
     for count in range(tokens):
-        rows.append(draw(decoder.logits(), top_k, chance))
+        rows.append(draw(view, decoder.logits(), top_k, chance))
         decoder.append(rows[-1])
         yield Step("statistics", count + 1, tokens)
     written = torch.stack(rows, dim=1).tolist()
     return [start + _decoded(view, row) for start, row in zip(starts, written, strict=True)]
 
 
-def draw(logits: Tensor, top_k: int, chance: torch.Generator) -> Tensor:
-    """One token [B] for each row of logits [B, vocabulary], among its `top_k` likeliest."""
+def draw(view: "ModelView", logits: Tensor, top_k: int, chance: torch.Generator) -> Tensor:
+    """One token [B] for each row of logits [B, vocabulary], among its `top_k` likeliest.
+
+    Raises NumericOverflow where the model answers with NaN.
+    """
+    view.require_finite(logits, "What the model writes by itself")
     best = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
     picked = torch.multinomial(best.values.softmax(-1).cpu(), 1, generator=chance)
     return best.indices.gather(1, picked.to(logits.device))[:, 0]

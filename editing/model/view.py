@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from editing.delta import LowRank
-from editing.errors import TextTooLong, UnsupportedArchitecture
+from editing.errors import NumericOverflow, TextTooLong, UnsupportedArchitecture
 from editing.stats.store import StatsStore
 from editing.tuned import ModelFacts
 
@@ -179,8 +179,16 @@ class ModelView:
         if name not in state.served:
             master = state.masters[name]
             oriented = master.T if self._transposed(name) else master
-            state.served[name] = oriented.to(self.device, self.dtype).contiguous()
+            served = oriented.to(self.device, self.dtype).contiguous()
+            if self.dtype == torch.float16:  # the others hold whatever a finite master is
+                self.require_finite(served, f"The weight {name}")
+            state.served[name] = served
         return state.served[name]
+
+    def require_finite(self, tensor: Tensor, what: str) -> None:
+        """Raise NumericOverflow where `what` left the range of the format the model serves in."""
+        if not bool(tensor.isfinite().all()):
+            raise NumericOverflow(what, dtype=str(self.dtype).removeprefix("torch."))
 
     def _base_tensor(self, name: str) -> Tensor:
         if name not in self._base:

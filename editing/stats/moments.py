@@ -117,6 +117,8 @@ def ensure_moments(
     yield from source
     if not sums.tokens:
         raise EmptyField(field="texts")
+    for number, moment in sums.moments.items():
+        view.require_finite(moment, f"The keys of layer {number}")
     for key in wanted:
         view.stats.keep_moment(key, sums.moments[key.layer] / sums.tokens, sums.tokens)
     if path is not None:
@@ -143,7 +145,7 @@ def _from_samples(
             # The first position is the sink: the start token, or without one the opener.
             for n, keys in heard.items():
                 written[n].append(keys[:, 0 if length else 1 :].flatten(0, 1))
-            decoder.append(draw(logits, _TOP_K, chance))
+            decoder.append(draw(view, logits, _TOP_K, chance))
             done = sums.tokens + sum(map(len, next(iter(written.values()))))
             yield Step("statistics", min(done, total), total)
         # One product a batch: each writes all of C, which is far larger than one token's keys.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from editing.delta import Outcome
+from editing.delta import LowRank, Outcome
 from editing.history import History
 from editing.model.tokens import encode
 from editing.model.view import ModelView
@@ -88,3 +88,12 @@ def changed(view: ModelView, before: Mapping[str, Tensor]) -> set[str]:
 def copied(view: ModelView) -> dict[str, Tensor]:
     """The bits of all parameters."""
     return {name: p.data.clone() for name, p in view.model.named_parameters()}
+
+
+def nudge(view: ModelView, layer: int = 1, size: float = 0.1, seed: int = 0) -> dict[str, LowRank]:
+    """A small random change of one layer."""
+    chance = torch.Generator().manual_seed(seed)
+    left = size * torch.randn(view.facts.d_model, 2, generator=chance)
+    return {
+        view.down_proj(layer): LowRank(left, torch.randn(2, view.facts.d_key, generator=chance))
+    }

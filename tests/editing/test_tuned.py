@@ -6,7 +6,8 @@ from editing.catalogue import METHODS
 from editing.errors import InvalidHparam
 from editing.hparams import MemitHparams
 from editing.knobs import check, resolve
-from editing.tuned import ModelFacts, placement, published
+from editing.model.layout import LAYOUTS
+from editing.tuned import DEPTHS, ModelFacts, placement, published
 
 GPT2_XL = ModelFacts("gpt2", 48, 1600, 6400)
 GPT_J = ModelFacts("gptj", 28, 4096, 16384)
@@ -93,6 +94,10 @@ class TestPlacement:
             (ModelFacts("llama", 80, 8192, 28672), 13, (15, 16, 17, 18, 19, 20)),
             (ModelFacts("gptj", 2, 8, 32), 0, (0,)),
             (ModelFacts("unheard-of", 32, 8, 32), 5, (4, 5, 6, 7, 8)),
+            (ModelFacts("mistral", 32, 4096, 14336), 5, (4, 5, 6, 7, 8)),
+            (ModelFacts("gpt_neox", 32, 2560, 10240), 11, (7, 8, 9, 10, 11)),  # pythia-2.8b
+            (ModelFacts("qwen3", 28, 2048, 6144), 8, (8, 9, 10, 11)),
+            (ModelFacts("gemma3_text", 18, 640, 2048), 3, (2, 3, 4)),
         ],
     )
     def test_a_rule_places_the_layers_of_any_depth(
@@ -101,7 +106,10 @@ class TestPlacement:
         assert placement("rome", facts) == placement("r-rome", facts) == (rome,)
         assert placement("memit", facts) == placement("memit-history", facts) == band
 
-    @pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "qwen2"])
+    def test_every_mapped_family_has_its_depths(self) -> None:
+        assert set(DEPTHS) == set(LAYOUTS)
+
+    @pytest.mark.parametrize("family", [*DEPTHS, "unheard-of"])
     def test_every_depth_gets_a_band_that_fits(self, editor: str, family: str) -> None:
         for layers in range(2, 130):
             hparams = resolve(editor, {}, ModelFacts(family, layers, 8, 32))

@@ -8,16 +8,7 @@ from editing.model.state import State
 from editing.model.view import ModelView
 from tests.tiny import tiny_view
 
-from .facts import CAPITAL, SPORT, changed, copied, logits_of, run
-
-
-def nudge(view: ModelView, layer: int = 1, size: float = 0.1, seed: int = 0) -> dict[str, LowRank]:
-    """A small random change of one layer."""
-    chance = torch.Generator().manual_seed(seed)
-    left = size * torch.randn(view.facts.d_model, 2, generator=chance)
-    return {
-        view.down_proj(layer): LowRank(left, torch.randn(2, view.facts.d_key, generator=chance))
-    }
+from .facts import SPORT, changed, copied, logits_of, nudge
 
 
 class TestShowing:
@@ -124,51 +115,6 @@ class TestAfter:
         view.adopt(view.after(two, view.after(one)))
         view.adopt(view.after(two, State()))
         assert view.audit() == view.fingerprint(only_two)
-
-
-class TestHalfPrecision:
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_a_change_below_the_format_s_step_survives_until_it_counts(
-        self, layout: str, dtype: torch.dtype
-    ) -> None:
-        view = tiny_view(layout, dtype=dtype)
-        name = view.down_proj(1)
-        with torch.no_grad():
-            view._parameters[name].fill_(1.0)
-        # A quarter of the distance to the next number above 1.
-        step = 2.0**-7 if dtype == torch.bfloat16 else 2.0**-10
-        ones = LowRank(
-            torch.full((view.facts.d_model, 1), step / 4), torch.ones(1, view.facts.d_key)
-        )
-        bits = view.audit()
-        seen = list[str]()
-        for _ in range(4):
-            view.adopt(view.after({name: ones}))
-            seen.append(view.audit())
-        assert seen[0] == bits  # rounded away in what is served
-        assert float(view.current.masters[name][0, 0]) == 1 + step  # kept in the master
-        assert float(view.weight(name)[0, 0]) == 1 + step
-        view.adopt(State())
-        assert view.audit() == bits
-
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_editors_work_and_leave_no_trace(self, dtype: torch.dtype) -> None:
-        view = tiny_view("llama", dtype=dtype)
-        bits = view.audit()
-        outcome = run(view, "memit", [SPORT, CAPITAL], {"search.min_probability": 0.3})
-        assert view.audit() == bits
-        with view.overlaid(outcome.deltas):
-            assert {p.dtype for p in view.model.parameters()} == {dtype}
-        assert view.audit() == bits
-        assert view.info["dtype"] == str(dtype).removeprefix("torch.")
-
-    def test_masters_are_float32_and_what_is_served_is_their_cast(self) -> None:
-        view = tiny_view("gpt2", dtype=torch.bfloat16)
-        state = view.after(nudge(view))
-        (master,) = state.masters.values()
-        assert master.dtype == torch.float32
-        with view.showing(state):
-            assert torch.equal(view.weight(view.down_proj(1)), master.bfloat16())
 
 
 class TestFingerprints:

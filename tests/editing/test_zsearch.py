@@ -8,7 +8,7 @@ import torch
 
 from editing.editors import zsearch
 from editing.editors.zsearch import Found, find_delta
-from editing.errors import SearchDiverged, TextTooLong
+from editing.errors import NumericOverflow, SearchDiverged, TextTooLong
 from editing.hparams import Search
 from editing.model.view import ModelView
 from editing.request import EditRequest
@@ -211,11 +211,27 @@ class TestWhenItDiverges:
             find(llama, [SPORT, UNREACHABLE], search=Search(min_probability=0.5))
         assert raised.value.fields["subject"] == UNREACHABLE.subject
 
-    def test_a_nan_is_a_divergence(self, view: ModelView) -> None:
+    def test_a_model_that_answers_nan_is_no_matter_of_the_search(self, view: ModelView) -> None:
         name = view.down_proj(4)  # above the searched layer
         view.module(name).weight.data.fill_(torch.nan)
-        with pytest.raises(SearchDiverged):
+        with pytest.raises(NumericOverflow, match="answers before the edit"):
             find(view, [SPORT], search=Search(min_probability=0.0))
+
+    def test_a_nan_on_the_way_is_a_divergence_in_plain_json(
+        self, llama: ModelView, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        forward = zsearch._forward
+        calls = list[int]()
+
+        def spoiled(*args: object) -> tuple[torch.Tensor, ...]:
+            calls.append(1)
+            nll, essence, first = forward(*args)
+            return nll * (torch.nan if len(calls) > 2 else 1), essence, first
+
+        monkeypatch.setattr(zsearch, "_forward", spoiled)
+        with pytest.raises(SearchDiverged, match=r"After 3 steps.*lower search\.lr") as raised:
+            find(llama, [SPORT])
+        assert raised.value.fields["reached"] is None
 
     def test_a_learning_rate_beyond_reason_does_not_pass_for_a_success(
         self, llama: ModelView
