@@ -60,7 +60,7 @@ def run(forecast: Forecast, folder: Path) -> int:
     counts = {
         "orders": len(storm.books.orders),
         **{status: verdict.counts[status] for status in ("applied", "failed", "cancelled")},
-        **{what: storm.counts[what] for what in ("kills", "freezes", "outages", "api")},
+        **{what: storm.counts[what] for what in ("kills", "freezes", "outages", "api", "missed")},
         "answers": verdict.counts["answers"],
         **{kind: verdict.counts[kind] for kind in VIOLATIONS},
         "seconds": round(raged),

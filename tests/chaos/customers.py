@@ -44,7 +44,7 @@ class Customer(threading.Thread):
         super().__init__(name="customer", daemon=True)
         self._http = httpx.Client(base_url=url, timeout=20)
         self._books = books
-        self._count = orders
+        self._count = self.limit = orders  # the limit may be lowered for a while
         self._editors = editors
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self.stopping = threading.Event()
@@ -107,9 +107,10 @@ class Customer(threading.Thread):
 
     def _wait_for_room(self) -> None:
         while not self.stopping.is_set():
-            said = self._insist("GET", f"/models/{MODEL}")
-            if said.json()["waiting"] < DEPTH:
-                return
+            if len(self._books.orders) < self.limit:
+                said = self._insist("GET", f"/models/{MODEL}")
+                if said.json()["waiting"] < DEPTH:
+                    return
             time.sleep(_PAUSE_S)
 
     def _insist(self, method: str, path: str, *, but: int = 0, **sent: Any) -> httpx.Response:

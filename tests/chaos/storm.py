@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 
 from redis.exceptions import RedisError
 
-from tests.chaos.customers import Asker, Books, Customer
+from tests.chaos.customers import DEPTH, Asker, Books, Customer
 from tests.chaos.world import TTL_S, World
 from workers.failpoints import EXIT_CODE, NAMES
 
@@ -53,7 +53,7 @@ class Forecast:
             *(OUTAGES[number % len(OUTAGES)] for number in range(self.outages)),
             *["api shot"] * self.outages,
         ]
-        last = int(self.orders * 0.95)
+        last = int(self.orders * 0.9)
         return sorted(Blow(chance.randint(0, last), kind, chance.random()) for kind in kinds)
 
 
@@ -91,16 +91,19 @@ class Storm:
     def _through(self, blows: list[Blow], customer: Customer) -> None:
         best, moved_at = -1, time.monotonic()
         struck_at = -1  # how many were settled when a worker was last hit
-        while customer.is_alive() or best < len(self.books.orders) or blows:
+        while customer.is_alive() or best < len(self.books.orders):
             time.sleep(_TICK_S)
             self._tend()
             settled = self.world.settled()
+            # The orders must not run away from what is to befall them.
+            due = max(blows[0].after, settled) + DEPTH if blows else self.forecast.orders
+            customer.limit = min(due, self.forecast.orders)
             if settled > best:
                 best, moved_at = settled, time.monotonic()
             if time.monotonic() - moved_at > _STUCK_S:
                 self.wrong.append(f"nothing moves after {best} orders. {self.world.said()}")
-                return
-            if not blows or (settled < blows[0].after and customer.is_alive()):
+                break
+            if not blows or settled < blows[0].after:
                 continue
             aimed_at_worker = blows[0].what not in {*OUTAGES, "api shot"}
             if aimed_at_worker and (settled <= struck_at or self.world.hits() >= 2):
@@ -108,6 +111,7 @@ class Storm:
             if aimed_at_worker:
                 struck_at = settled
             self._strike(blows.pop(0))
+        self.counts["missed"] = len(blows)  # the orders were over before their turn came
 
     def _tend(self) -> None:
         """Start a worker where there is none, as the supervisor does."""
@@ -182,9 +186,12 @@ class Storm:
 
     def _freeze(self) -> None:
         """Stop a worker for longer than its lease lasts; the next one must have the model then."""
-        frozen = self.worker
-        if frozen is None or not frozen.is_alive():
-            return self._tend()
+        deadline = time.monotonic() + _STUCK_S
+        while (frozen := self.worker) is None or self.world.holder() != frozen.pid:
+            self._pass(_TICK_S)  # one that has no lease has nothing to lose
+            if time.monotonic() > deadline:
+                self.wrong.append("nobody took the model, so nobody could be frozen")
+                return
         before = self.world.epoch()
         os.kill(frozen.pid or 0, signal.SIGSTOP)
         try:
@@ -200,7 +207,6 @@ class Storm:
         if frozen.exitcode != _FENCED:
             self.wrong.append(f"a frozen worker ended with code {frozen.exitcode}, not fenced")
         self.counts["freezes"] += 1
-        return None
 
     def _flush(self) -> None:
         try:

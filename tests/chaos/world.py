@@ -102,6 +102,12 @@ class World:
         """The number of the lease's last holder; -1 while Postgres cannot say."""
         return self._number("SELECT epoch FROM leases WHERE model_id = 'tiny'")
 
+    def holder(self) -> int:
+        """The process that has the lease."""
+        return self._number(
+            "SELECT split_part(holder, ':', 2)::int FROM leases WHERE expires_at > now()"
+        )
+
     def settled(self) -> int:
         """Orders that have ended; -1 while Postgres cannot say."""
         return self._number("SELECT count(*) FROM edits WHERE settled_at IS NOT NULL")
