@@ -8,10 +8,9 @@ import structlog
 from sqlalchemy import select, update
 
 from app.errors import Json, as_error
-from app.services.work import Claimed, Fenced, NotRunning
 from app.store.blobs import Blobs
 from app.store.db import Database, Tx
-from app.store.tables import Edit, Model
+from app.store.tables import Model
 from workers.failpoints import FailPoint
 from workers.host import LOST, ModelHost
 from workers.patience import Work, patiently, undisturbed
@@ -78,38 +77,18 @@ class Bench:
         if head is not None:
             yield from self.serve(head)
 
-    def settle(self, order: Claimed, write: Callable[[Tx], str | None]) -> Work[str | None]:
-        """Commit the end of an order, exactly once, and return its snapshot.
+    def settle(self, write: Callable[[Tx], T]) -> Work[T]:
+        """Commit the end of an order, exactly once.
 
-        When the reply to a COMMIT is lost it is tried again; if then the order is found not to run
-        any more, the order itself tells how it has ended.
+        When the reply to a COMMIT is lost it is tried again. Had it been committed after all, the
+        order does not run any more: NotRunning, and the journal knows where the head is.
         """
-        tried = False
 
-        def once() -> Work[str | None]:
-            nonlocal tried
-            yield from ()
-            again, tried = tried, True
-            try:
-                with self.database.tx() as tx:
-                    snapshot = write(tx)
-                    self.failpoint.passing("before_commit")
-            except NotRunning:
-                if not again:
-                    raise
-                return self._fate(order)
-            self.failpoint.passing("after_commit")
-            return snapshot
+        def once(tx: Tx) -> T:
+            ended = write(tx)
+            self.failpoint.passing("before_commit")
+            return ended
 
-        return undisturbed(once)
-
-    def _fate(self, order: Claimed) -> str | None:
-        """How an order has ended that may have been settled by us."""
-        found = select(Edit.status, Edit.epoch, Edit.snapshot_id).where(Edit.id == order.id)
-        with self.database.tx() as tx:
-            status, epoch, snapshot = tx.session.execute(found).one()
-        if epoch != self.epoch:
-            raise Fenced(order.model, self.epoch)
-        if status == "running":  # somebody has asked to cancel it since
-            raise NotRunning(order.id)
-        return snapshot
+        ended = yield from self.ask(once)
+        self.failpoint.passing("after_commit")
+        return ended

@@ -91,7 +91,7 @@ class Foreman:
         except Fenced:
             raise
         except (NotRunning, HeadMoved) as error:
-            # Settled or taken away meanwhile, or the head is not where we believed.
+            # Taken away, or settled by a COMMIT whose reply was lost: the head may have moved.
             log.warning("edit.dropped", edit=order.id, reason=repr(error))
             yield from self._bench.follow()
         except (EditingError, ServiceError) as error:
@@ -151,7 +151,7 @@ class Foreman:
         epoch, timings = self._bench.epoch, watch.report()
         self._bench.host.audit(everything=False)
         yield from self._bench.settle(
-            order, lambda tx: work.settle_cancelled(tx, order.id, epoch=epoch, timings=timings)
+            lambda tx: work.settle_cancelled(tx, order.id, epoch=epoch, timings=timings)
         )
 
     def _fail(self, order: Claimed, watch: Stopwatch, error: Json) -> Work[None]:
@@ -159,5 +159,5 @@ class Foreman:
         epoch = self._bench.epoch
         self._bench.host.audit(everything=False)
         yield from self._bench.settle(
-            order, lambda tx: work.settle_failed(tx, order.id, epoch=epoch, **end)
+            lambda tx: work.settle_failed(tx, order.id, epoch=epoch, **end)
         )

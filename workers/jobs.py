@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import safe_open
 
 from app.services import work
-from app.services.work import Claimed, Entry, NotRunning
+from app.services.work import Claimed, Entry
 from editing import walk
 from editing.delta import Outcome
 from editing.model.state import State
@@ -46,9 +46,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
             walk.promotion_report(view, requests, view.current, earlier)
         )
         end: Json = {"report": report, "timings": watch.report()}
-        yield from bench.settle(
-            order, lambda tx: work.settle_noop(tx, order.id, epoch=bench.epoch, **end)
-        )
+        yield from bench.settle(lambda tx: work.settle_noop(tx, order.id, epoch=bench.epoch, **end))
         return
 
     yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
@@ -63,7 +61,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     if order.dry_run:
         end = {"report": report, "timings": watch.report()}
         yield from bench.settle(
-            order, lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
+            lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
         )
         return
 
@@ -78,12 +76,12 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
         "checkpoint": checkpoint,
     }
     snapshot = yield from bench.settle(
-        order, lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **end)
+        lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **end)
     )
     bench.failpoint.passing("before_swap")
     entry = Entry(edit=order.id, blob=blob)
     lineage = host.lineage.extended(entry, checkpoint=checkpoint is not None)
-    host.adopt(_named(snapshot, order), after, lineage)
+    host.adopt(snapshot, after, lineage)
 
 
 def run_restore(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
@@ -104,10 +102,10 @@ def run_restore(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
         "timings": watch.report(),
     }
     snapshot = yield from bench.settle(
-        order, lambda tx: work.settle_restore(tx, order.id, epoch=bench.epoch, **end)
+        lambda tx: work.settle_restore(tx, order.id, epoch=bench.epoch, **end)
     )
     bench.failpoint.passing("before_swap")
-    host.adopt(_named(snapshot, order), state, lineage)
+    host.adopt(snapshot, state, lineage)
 
 
 def run_statistics(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
@@ -134,9 +132,7 @@ def run_statistics(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]
         "collected": collected,
     }
     end: Json = {"report": report, "timings": watch.report()}
-    yield from bench.settle(
-        order, lambda tx: work.settle_prepared(tx, order.id, epoch=bench.epoch, **end)
-    )
+    yield from bench.settle(lambda tx: work.settle_prepared(tx, order.id, epoch=bench.epoch, **end))
 
 
 RUN: Mapping[str, Callable[[Bench, Claimed, Stopwatch], Work[None]]] = {
@@ -164,12 +160,6 @@ def _checkpoint(bench: Bench, after: State) -> Work[str | None]:
     if bench.host.lineage.uncovered + 1 < bench.checkpoint_every:
         return None
     return (yield from bench.keep(after.to_bytes()))
-
-
-def _named(snapshot: str | None, order: Claimed) -> str:
-    if snapshot is None:  # settled as something else while the reply was lost
-        raise NotRunning(order.id)
-    return snapshot
 
 
 def _tokens(view: ModelView, key: MomentKey) -> int | None:

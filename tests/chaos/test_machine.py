@@ -161,18 +161,32 @@ class Machine(RuleBasedStateMachine):
             next(self.running)
         self._note()
 
-    @rule()
-    def kill(self) -> None:
-        if self.hands.foreman.in_hand is not None:
-            self.pure.orders[self.hands.foreman.in_hand.id].claims += 1
-        self._begin()
+    @rule(times=st.integers(1, MAX_ATTEMPTS))
+    def kill(self, times: int) -> None:
+        """Kill the worker, and as often the next ones with whatever they have taken up by then."""
+        for number in range(times):
+            if number:
+                next(self.running)
+                self._note()
+            if self.hands.foreman.in_hand is not None:
+                self.pure.orders[self.hands.foreman.in_hand.id].claims += 1
+            self._begin()
 
     @rule()
     def stop(self) -> None:
+        mine = self.hands.foreman.in_hand
         self.running.close()
         self.hands.foreman.put_back()
         self._note()
         self._begin()
+        assert (
+            mine is None
+            or self.pure.orders[mine.id].status == "cancelled"
+            or (
+                self.house.queue.edit(mine.id).status == "queued"
+                and not self.pure.orders[mine.id].unwanted
+            )
+        )
 
     # ---- what must hold at any time --------------------------------------------------------------
 
@@ -231,7 +245,7 @@ def test_whatever_is_ordered_and_whatever_dies(house: House) -> None:
     run_state_machine_as_test(
         make,  # type: ignore[arg-type]
         settings=settings(
-            max_examples=12,
+            max_examples=8,
             stateful_step_count=20,
             derandomize=True,
             deadline=None,

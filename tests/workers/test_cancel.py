@@ -115,7 +115,9 @@ def test_with_redis_the_worker_hears_at_once(shop: Shop, relay: Relay) -> None:
     in_progress(shop, edit)
     assert shop.queue.cancel(edit) == "running"
     relay.wake()
-    assert shop.queue.settled(edit, 10).status == "cancelled", shop.said()
+    cancelled = shop.queue.settled(edit, 10)
+    assert (cancelled.status, cancelled.timings is None) == ("cancelled", False), shop.said()
+    assert "edit.dropped" not in shop.said()  # it was stopped, and not found out at its end
     reply = shop.probe(LEBRON_ASKS)
     assert str(reply.data[0]["completion"]).strip().startswith("basketball")
     assert reply.data[0]["snapshot"] == shop.queue.lineage()[0].id
