@@ -216,8 +216,8 @@ class ModelFailed(Conflict):
 
     def __init__(self, *, model: str, error: Json | None) -> None:
         super().__init__(
-            f"The model {model!r} could not be loaded; `error` says why. Mend that and start its "
-            "worker again, or register another source.",
+            f"The model {model!r} could not be loaded; `error` says why. Mend that and register "
+            "the same source under the same id again, or another source.",
             model=model,
             error=error,
         )

@@ -17,7 +17,7 @@ from app.store.db import Database, Tx
 MAX_KEY = 255
 
 _ETAG = re.compile(r'"(?P<id>[^"]+)"')
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*(?:=\s*\"?(?P<seconds>\d{1,9})\"?)?\s*(?:$|[,;])")
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*(?:=\s*\"?(?P<seconds>\d+(?:\.\d+)?)\"?)?\s*(?:$|[,;])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def if_match(
         str | None,
         Header(
             description='The head that the order is meant for, quoted: `"snp_..."`.',
-            json_schema_extra={"pattern": '^"[A-Za-z0-9_]{1,64}"$'},
+            json_schema_extra={"pattern": r'^(\*|"[A-Za-z0-9_]{1,64}")$'},
         ),
     ] = None,
 ) -> str | None:

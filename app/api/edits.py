@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -149,20 +150,27 @@ def get_edit(edit_id: str, tx: TxDep) -> OrderOut:
             **ordering.RESPONSES[202],
             "description": "It runs; its worker stops between two steps. Follow `Location`.",
         },
-        **problems(EditNotFound, OrderSettled),
+        **problems(BadHeader, EditNotFound, HeadMoved, OrderSettled),
     },
 )
 async def cancel_edit(
-    edit_id: str, request: Request, house: HouseDep, wait: WaitDep
+    edit_id: str, request: Request, house: HouseDep, if_match: IfMatchDep, wait: WaitDep
 ) -> JSONResponse:
     """Cancel an order of any kind, unless it is settled. The head stays where it is.
 
-    Asking again while it still runs changes nothing.
+    Asking again while a living worker has it changes nothing; once that worker's lease has run
+    out, the order is cancelled by whoever asks, or still waits here.
     """
-    order = await run_in_threadpool(_cancel, house, edit_id)
+
+    def again() -> None:
+        with suppress(OrderSettled):
+            _cancel(house, edit_id, None)
+
+    order = await run_in_threadpool(_cancel, house, edit_id, if_match)
     if order.status in edits.SETTLED:
         return JSONResponse(order.model_dump(mode="json"))
-    return await ordering.follow_up(house, request, order.model_dump(mode="json"), {}, wait)
+    said = order.model_dump(mode="json")
+    return await ordering.follow_up(house, request, said, {}, wait, meanwhile=again)
 
 
 @router.get(
@@ -209,9 +217,9 @@ async def _events(house: House, edit_id: str, after: int) -> AsyncIterator[Serve
                 yield ServerSentEvent(json.dumps(happened.data), event=PROGRESS)
 
 
-def _cancel(house: House, edit_id: str) -> OrderOut:
+def _cancel(house: House, edit_id: str, if_match: str | None) -> OrderOut:
     with house.database.tx() as tx:
-        return ordering.shown(tx, [cancel.request(tx, edit_id)])[0]
+        return ordering.shown(tx, [cancel.request(tx, edit_id, if_match=if_match)])[0]
 
 
 def _must_exist(house: House, edit_id: str) -> None:

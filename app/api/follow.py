@@ -6,7 +6,7 @@ second all the same.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import structlog
@@ -26,17 +26,23 @@ log = structlog.stdlib.get_logger()
 
 
 async def until_settled(
-    house: House, request: Request, edit_id: str, seconds: float
+    house: House,
+    request: Request,
+    edit_id: str,
+    seconds: float,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Edit | None:
     """Return the order once it is settled, or as it was last seen when the time is over.
 
-    While the database is away nothing is seen; it may be back in time.
+    While the database is away nothing is seen; it may be back in time. `meanwhile` is done before
+    every look.
     """
     deadline = time.monotonic() + seconds
     edit: Edit | None = None
     with house.notices.listen(edit_id) as ear:
         while True:
             with suppress(SQLAlchemyError):
+                await run_in_threadpool(meanwhile)
                 edit = await run_in_threadpool(_edit, house, edit_id)
             left = deadline - time.monotonic()
             settled = edit is not None and edit.status in edits.SETTLED

@@ -1,10 +1,11 @@
 """Whether the service lives, whether it can work, and its numbers."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from sqlalchemy import text
@@ -20,12 +21,14 @@ PATIENCE_S = 3.0
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def alive() -> dict[str, str]:
     """Say that the process answers."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     response_model=dict[str, Any],
@@ -36,7 +39,7 @@ async def ready(house: HouseDep) -> JSONResponse:
 
     A model's readiness is its own: GET /models/{id}.
     """
-    database, redis = await asyncio.gather(run_in_threadpool(_database, house), _redis(house))
+    database, redis = await asyncio.gather(_postgres(house), _redis(house))
     checks = {**database, "redis": redis}
     if all(said == "ok" for said in checks.values()):
         return JSONResponse({"status": "ready", "checks": checks})
@@ -58,6 +61,16 @@ async def ready(house: HouseDep) -> JSONResponse:
 def metrics(house: HouseDep) -> Response:
     """Give the numbers in Prometheus' text form."""
     return Response(house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _postgres(house: House) -> dict[str, str]:
+    """Ask Postgres, and do not wait for one that neither answers nor goes away."""
+    asked = partial(_database, house)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await to_thread.run_sync(asked, abandon_on_cancel=True)
+    except TimeoutError:
+        return {"postgres": f"no answer in {PATIENCE_S:g} s", "migrations": "unknown"}
 
 
 def _database(house: House) -> dict[str, str]:

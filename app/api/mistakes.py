@@ -6,7 +6,7 @@ from typing import Any
 
 # What pydantic calls it -> (our code, what to do). The rest is `invalid-request`.
 KINDS: Mapping[str, tuple[str, str]] = {
-    "json_invalid": ("bad-json", "The body is not JSON"),
+    "json_invalid": ("bad-json", "The body cannot be read as JSON"),
     "non_finite": ("non-finite-value", "A number is not finite"),
     "unstorable_text": ("unstorable-text", "A text cannot be stored"),
     "extra_forbidden": ("unknown-field", "There is no such field"),

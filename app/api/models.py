@@ -9,6 +9,7 @@ from app.api.deps import (
     After,
     HouseDep,
     IdempotencyKeyDep,
+    IfMatchDep,
     IfNoneMatchDep,
     Limit,
     TxDep,
@@ -19,6 +20,7 @@ from app.api.schemas import Listed, ModelOut, OrderOut, SnapshotOut
 from app.errors import (
     BadHeader,
     BadModelId,
+    HeadMoved,
     KeyInFlight,
     KeyReused,
     ModelExists,
@@ -89,14 +91,16 @@ def get_model(model_id: str, tx: TxDep, out: Response, seen: IfNoneMatchDep) -> 
     return _shown(tx, [model])[0]
 
 
-@router.delete("/{model_id}", status_code=204, responses=problems(ModelNotFound))
-def remove_model(model_id: str, tx: TxDep) -> None:
+@router.delete(
+    "/{model_id}", status_code=204, responses=problems(BadHeader, ModelNotFound, HeadMoved)
+)
+def remove_model(model_id: str, tx: TxDep, if_match: IfMatchDep) -> None:
     """Take a model out of service and cancel what waits in its queue.
 
     Its edits and snapshots stay readable. Registering the same source under the same id brings it
     back as it was; the id is not given to another source.
     """
-    models.remove(tx, model_id)
+    models.remove(tx, model_id, if_match=if_match)
 
 
 @router.get(
@@ -123,6 +127,7 @@ def list_snapshots(
             BadHeader,
             ModelNotFound,
             KeyInFlight,
+            HeadMoved,
             QueueFull,
             KeyReused,
             UnknownEditor,
@@ -137,6 +142,7 @@ async def prepare_statistics(
     request: Request,
     house: HouseDep,
     key: IdempotencyKeyDep,
+    if_match: IfMatchDep,
     wait: WaitDep,
     body: StatisticsIn | None = None,
 ) -> JSONResponse:
@@ -153,10 +159,11 @@ async def prepare_statistics(
             model_id,
             editor=asked.editor,
             hparams=asked.hparams,
+            if_match=if_match,
             max_queued=house.settings.max_queued,
         ),
         key=key,
-        about=asked.model_dump(exclude_unset=True),
+        about=[asked.model_dump(exclude_unset=True), if_match],
         wait=wait,
     )
 

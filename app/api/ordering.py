@@ -56,18 +56,24 @@ async def take(
 
 
 async def follow_up(
-    house: House, request: Request, order: Json, headers: Json, wait: float
+    house: House,
+    request: Request,
+    order: Json,
+    headers: Json,
+    wait: float,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> JSONResponse:
     """Answer 202 with a committed order, or what has become of it while the caller waited.
 
     The order is kept whatever happens from here on: a database that goes away now is no error of
-    this request.
+    this request. `meanwhile` is done once at every look.
     """
     headers = {"Location": f"/edits/{order['id']}", **headers}
     if wait <= 0:
         return JSONResponse(order, status_code=202, headers=headers)
     headers["Preference-Applied"] = f"wait={wait:g}"
-    seen = await until_settled(house, request, order["id"], wait)
+    seen = await until_settled(house, request, order["id"], wait, meanwhile)
     if seen is None:
         return JSONResponse(order, status_code=202, headers=headers)
     settled = seen.status in edits.SETTLED

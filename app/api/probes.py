@@ -71,7 +71,8 @@ async def probe_once(
             max_tokens=max_tokens,
         )
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
+        found = [{**each, "loc": ("query", _asked_as(each["loc"]))} for each in error.errors()]
+        raise RequestValidationError(found) from None
     return (await _ask(house, model_id, asked))[0]
 
 
@@ -79,6 +80,12 @@ async def probe_once(
 async def probe_many(model_id: str, body: ProbeIn, house: HouseDep) -> Probes:
     """Put several prompts to a model, with candidate targets, at one snapshot or two."""
     return Probes(data=await _ask(house, model_id, body))
+
+
+def _asked_as(loc: tuple[str | int, ...]) -> str:
+    """The query parameter that became this part of a question."""
+    name = str(loc[0]) if loc else "prompt"
+    return {"prompts": "prompt", "targets": "target"}.get(name, name)
 
 
 async def _ask(house: House, model_id: str, asked: ProbeIn) -> list[ProbeOut]:

@@ -196,7 +196,7 @@ async def _plain(request: Request, error: HTTPException) -> JSONResponse:
         NOT_FOUND: f"There is nothing at {request.url.path}. GET /docs shows what there is.",
         "method-not-allowed": f"{request.url.path} has no {request.method}; it has "
         f"{headers.get('Allow', 'others')}. GET /docs shows what each does.",
-        "bad-json": "The body is not JSON. Check it with a JSON tool and send it again.",
+        "bad-json": "The body cannot be read as JSON. Check it with a JSON tool and send it again.",
     }.get(code, str(error.detail))
     return problem(error.status_code, code, detail, headers=headers)
 

@@ -34,13 +34,15 @@ def get_snapshot(snapshot_id: str, tx: TxDep) -> SnapshotOut:
     return SnapshotOut.of(snapshot, lineage.edits_of(tx, [snapshot_id])[snapshot_id])
 
 
-@router.patch("/{snapshot_id}", responses=problems(SnapshotNotFound, LabelTaken))
-def label_snapshot(snapshot_id: str, body: LabelIn, tx: TxDep) -> SnapshotOut:
+@router.patch(
+    "/{snapshot_id}", responses=problems(BadHeader, SnapshotNotFound, HeadMoved, LabelTaken)
+)
+def label_snapshot(snapshot_id: str, body: LabelIn, tx: TxDep, if_match: IfMatchDep) -> SnapshotOut:
     """Give a snapshot a name that is easy to remember, or take it away.
 
     A label belongs to one snapshot of a model; it neither changes nor keeps anything.
     """
-    snapshot = snapshots.label(tx, snapshot_id, body.label)
+    snapshot = snapshots.label(tx, snapshot_id, body.label, if_match=if_match)
     return SnapshotOut.of(snapshot, lineage.edits_of(tx, [snapshot_id])[snapshot_id])
 
 

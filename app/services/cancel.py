@@ -11,20 +11,20 @@ from app.errors import OrderSettled
 from app.queue import outbox, streams
 from app.queue.messages import CancelEdit
 from app.services import edits
-from app.services.settle import cancel, locked_model
+from app.services.settle import cancel, locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
 from app.store.tables import Edit, Lease
 
 
-def request(tx: Tx, edit_id: str) -> Edit:
+def request(tx: Tx, edit_id: str, *, if_match: str | None = None) -> Edit:
     """Cancel an order, or have its worker stop; the order's status says which it was.
 
     Raises EditNotFound, and OrderSettled when there is nothing left to cancel.
     """
     edit = edits.get(tx, edit_id)
     # The claim holds this lock, so the queue does not change under it.
-    locked_model(tx, edit.model_id)
+    require_head(locked_model(tx, edit.model_id), if_match)
     tx.session.refresh(edit, with_for_update={"key_share": True})
     if edit.status in edits.SETTLED:
         raise OrderSettled(edit=edit_id, status=edit.status)

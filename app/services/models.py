@@ -19,7 +19,7 @@ from app.errors import (
     SourceNotFound,
 )
 from app.services.pages import Page, cut
-from app.services.settle import cancel, locked_model
+from app.services.settle import cancel, locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
 from app.store.tables import Edit, Lease, Model, Snapshot
@@ -110,7 +110,7 @@ def page(tx: Tx, *, after: str | None, limit: int) -> Page[Model]:
     return cut(tx.session.scalars(query).all(), limit)
 
 
-def remove(tx: Tx, model_id: str) -> None:
+def remove(tx: Tx, model_id: str, *, if_match: str | None = None) -> None:
     """Take a model out of service and cancel what waits in its queue.
 
     Nothing is lost: edits and snapshots stay readable, and registering the same source under the
@@ -121,6 +121,7 @@ def remove(tx: Tx, model_id: str) -> None:
     model = locked_model(tx, model_id)
     if model.removed_at is not None:  # somebody was faster
         raise ModelNotFound(model_id)
+    require_head(model, if_match)
     model.status, model.removed_at = "removed", datetime.now(UTC)
     unsettled = select(Edit).where(
         Edit.model_id == model_id, Edit.status.in_(("queued", "running"))

@@ -16,6 +16,7 @@ def prepare(
     *,
     editor: str,
     hparams: Mapping[str, Any],
+    if_match: str | None = None,
     max_queued: int | None = None,
 ) -> Edit:
     """Journal an order of kind `statistics`. It moves no head and writes no weights."""
@@ -26,5 +27,6 @@ def prepare(
         kind="statistics",
         editor=editor,
         payload={"hparams": dict(hparams)},
+        if_match=if_match,
         max_queued=max_queued,
     )

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from app.errors import HeadMoved, SnapshotOfAnotherModel
+from app.errors import SnapshotOfAnotherModel
 from app.services import cancel, models, snapshots
 from app.services.diff import Difference, between
-from app.services.settle import locked_model
+from app.services.settle import locked_model, require_head
 from app.services.submit import enqueue
 from app.store.db import Tx
 from app.store.tables import Edit, Model, Snapshot
@@ -59,8 +59,7 @@ def foresee(
     snapshot = _restorable(tx, snapshot_id, model)
     # Locked, so that head and queue are those of one moment.
     row = locked_model(tx, snapshot.model_id)
-    if if_match is not None and if_match != row.head_id:
-        raise HeadMoved(expected=if_match, head=row.head_id)
+    require_head(row, if_match)
     unsettled = select(Edit).where(Edit.model_id == row.id, Edit.status.in_(("queued", "running")))
     return Foreseen(
         snapshot=snapshot,

@@ -43,6 +43,12 @@ def locked_model(tx: Tx, model_id: str) -> Model:
     return model
 
 
+def require_head(model: Model, if_match: str | None) -> None:
+    """Raise HeadMoved unless the model's head is the one that a caller named, if one was."""
+    if if_match is not None and if_match != model.head_id:
+        raise HeadMoved(expected=if_match, head=model.head_id)
+
+
 def settle_edit(
     tx: Tx,
     edit_id: str,
@@ -239,7 +245,7 @@ def _end(tx: Tx, edit: Edit, status: str, *, snapshot: str | None = None, **writ
         status=status,
         snapshot=snapshot,
         ord=edit.ord,
-        **({"code": error.get("code")} if error else {"noop": edit.noop}),
+        **({"code": error.get("code")} if error else {"noop": edit.noop, "dry_run": edit.dry_run}),
     )
     outbox.add(
         tx,

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.errors import LabelTaken, ModelNotFound, SnapshotNotFound, SnapshotOfAnotherModel
 from app.services.pages import Page, cut
-from app.services.settle import locked_model
+from app.services.settle import locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
 from app.store.tables import Model, Snapshot
@@ -39,13 +39,14 @@ def page(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Page[Snapsh
     )
 
 
-def label(tx: Tx, snapshot_id: str, name: str | None) -> Snapshot:
+def label(tx: Tx, snapshot_id: str, name: str | None, *, if_match: str | None = None) -> Snapshot:
     """Give a snapshot a label of its own among its model's, or take it away.
 
     Raises LabelTaken when another snapshot of the model has it.
     """
     snapshot = get(tx, snapshot_id)
-    locked_model(tx, snapshot.model_id)  # two callers who want one label come one after the other
+    # Locked, so that two callers who want one label come one after the other.
+    require_head(locked_model(tx, snapshot.model_id), if_match)
     tx.session.refresh(snapshot)
     if snapshot.label == name:
         return snapshot

@@ -101,6 +101,7 @@ def enqueue(
         ord=edit.ord,
         kind=kind,
         editor=editor,
+        dry_run=edit.dry_run,
         facts=len(payload.get("requests", ())),
     )
     outbox.add(tx, streams.edits(model_id), RunEdit(edit_id=edit.id))

@@ -43,6 +43,11 @@ class Database:
             json_serializer=_dumps,
             connect_args={
                 "connect_timeout": 5,
+                # A host that is gone without a word is noticed in seconds, not in hours.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 25_000,  # milliseconds
                 "application_name": "errata",
                 "options": "-c timezone=utc",
                 "prepare_threshold": None,  # a pooler in transaction mode keeps no statements

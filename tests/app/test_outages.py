@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
@@ -46,6 +47,12 @@ class Breakable:
         """As the kernel would: nobody says good-bye. Its children follow their parent."""
         self._child._process.send_signal(signal.SIGQUIT)
         self._child.wait()
+
+    def freeze(self, number: signal.Signals = signal.SIGSTOP) -> None:
+        """Leave every connection open, and answer none; SIGCONT ends it."""
+        root = psutil.Process(self._child._process.pid)
+        for process in (root, *root.children(recursive=True)):
+            process.send_signal(number)
 
     def stop(self) -> None:
         self._child.stop()
@@ -110,6 +117,21 @@ def test_without_postgres_every_endpoint_says_come_back(
     database.close()
     assert (waited["answer"].status_code, waited["answer"].json()["status"]) == (200, "applied")
     assert waited["events"].count("event: edit.settled") == 1
+
+
+def test_readiness_does_not_wait_for_a_frozen_postgres(
+    breakable: Breakable, on_breakable: Settings
+) -> None:
+    with TestClient(create_app(on_breakable)) as client:
+        assert client.get("/readyz").status_code == 200
+        breakable.freeze()
+        try:
+            answer = client.get("/readyz")
+        finally:
+            breakable.freeze(signal.SIGCONT)
+        assert (answer.status_code, answer.json()["code"]) == (503, "not-ready")
+        assert "no answer" in answer.json()["checks"]["postgres"]
+        wait_until(lambda: client.get("/readyz").status_code == 200)
 
 
 def test_a_postgres_that_only_reads_is_as_good_as_away(hands: Hands, client: TestClient) -> None:
