@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from errata import calls, wire
+from errata import calls, given, wire
 from errata.calls import Call, Fact, Page, Terms
 from errata.client import LONG, PATIENCE, TIMEOUT
 from errata.errors import ErrataError, Refused
@@ -50,7 +50,7 @@ class AsyncClient:
         url = wire.address(base_url)
         self.base_url = str(url)
         self._timeout = timeout
-        self._patience = patience
+        self._patience = given.seconds("patience", patience)
         self._http = httpx.AsyncClient(**wire.options(url, timeout), transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -145,7 +145,7 @@ class AsyncClient:
         asked = {
             "model": model,
             "editor": editor,
-            "hparams": dict(hparams) if hparams else None,
+            "hparams": calls.hparams(hparams),
             "dry_run": dry_run or None,
         }
         waiting = Waiting(timeout, on_progress, holds=wait)
@@ -194,7 +194,7 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
     ) -> Order:
         """Prepare what an editor needs ahead of its first edit. Raises OrderFailed, WaitTimeout."""
-        asked = {"editor": editor, "hparams": dict(hparams) if hparams else None}
+        asked = {"editor": editor, "hparams": calls.hparams(hparams)}
         waiting = Waiting(timeout, on_progress, holds=wait)
         terms = Terms(key=idempotency_key, hold=waiting.hold)
         order = await self._send(calls.statistics(model, asked, terms))
@@ -207,13 +207,19 @@ class AsyncClient:
         Refused with `order-settled` when it ended otherwise before. Raises WaitTimeout.
         """
         waiting = Waiting(timeout, None, holds=wait)
-        try:
-            order = await self._send(calls.cancel(edit, waiting.hold))
-        except Refused as error:
-            if not calls.cancelled_before(error):
-                raise
-            order = await self.order(edit)
-        return await self._wait(order, waiting) if wait else order
+        asked = False
+        while True:
+            try:
+                order = await self._send(calls.cancel(edit, waiting.hold_briefly()))
+            except Refused as error:
+                if not (calls.settled_before(error) if asked else calls.cancelled_before(error)):
+                    raise
+                order = await self.order(edit)
+            if not wait or waiting.over(order):
+                return order
+            # Asked again: its worker may have died with it in hand, and then asking cancels it.
+            asked = True
+            await asyncio.sleep(waiting.pause())
 
     async def order(self, edit: str) -> Order:
         """Look at one order."""
@@ -276,9 +282,10 @@ class AsyncClient:
 
     async def _send(self, call: Call[T]) -> T:
         attempts = wire.Attempts(self.base_url, self._patience, repeatable=call.repeatable)
+        request = wire.request(self._http, call, self._timeout)
         while True:
             try:
-                response = await self._http.request(**wire.request(call, self._timeout))
+                response = await self._http.send(request)
             except httpx.HTTPError as error:
                 pause = attempts.after(error)
             else:
@@ -289,11 +296,12 @@ class AsyncClient:
 
     async def _each(self, page: Callable[[str | None], Call[Page[T]]]) -> AsyncIterator[T]:
         after: str | None = None
+        pages = wire.Pages(self.base_url)
         while True:
             part = await self._send(page(after))
             for each in part.data:
                 yield each
-            if (after := part.next) is None:
+            if (after := pages.after(part)) is None:
                 return
 
     async def _wait(self, order: Order, waiting: Waiting) -> Order:
@@ -312,6 +320,7 @@ class AsyncClient:
 
     async def _listen(self, tail: Tail, timeout: httpx.Timeout) -> AsyncGenerator[Event]:
         """Give the events of one connection, until it ends."""
+        wire.require_open(self._http)
         async with self._http.stream(
             "GET", tail.path, headers=tail.headers(), timeout=timeout
         ) as response:

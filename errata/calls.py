@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar
 from urllib.parse import quote
 
-from errata.errors import Refused
+from errata import given
+from errata.errors import BadArgument, Refused
 from errata.results import (
     Diff,
     Editor,
@@ -74,9 +75,10 @@ class Terms:
 
     def headers(self) -> dict[str, str]:
         """Write them as headers. Each order has a key, or it could not be sent twice."""
-        made = {"Idempotency-Key": self.key or uuid.uuid4().hex}
-        if self.if_match:
-            made["If-Match"] = f'"{self.if_match}"'
+        key = uuid.uuid4().hex if self.key is None else self.key
+        made = {"Idempotency-Key": given.key(key)}
+        if self.if_match is not None:
+            made["If-Match"] = given.etag("if_match", self.if_match)
         return made | _prefer(self.hold)
 
 
@@ -98,14 +100,14 @@ def model_if_moved(model: str, head: str) -> Call[Model | None]:
     return Call(
         method="GET",
         path=_path("models", model),
-        headers={"If-None-Match": f'"{head}"'},
+        headers={"If-None-Match": given.etag("head", head)},
         read=lambda data: None if data is None else Model.of(data),
     )
 
 
 def register_model(source: str | Mapping[str, Any], name: str | None) -> Call[Model]:
     """Register a model."""
-    body: Json = {"source": source if isinstance(source, str) else dict(source)}
+    body: Json = {"source": source if isinstance(source, str) else given.fields("source", source)}
     if name is not None:
         body["id"] = name
     return Call(method="POST", path="/models", json=body, read=Model.of)
@@ -148,8 +150,17 @@ def edit(
     if bool(one) == (requests is not None):
         message = "give the fields of one fact, or requests=[...]"
         raise TypeError(message)
-    facts = one if requests is None else {"requests": [dict(each) for each in requests]}
+    facts = (
+        one
+        if requests is None
+        else {"requests": [given.fields("a request", each) for each in requests]}
+    )
     return _order("/edits", _given(asked) | facts, terms)
+
+
+def hparams(knobs: Mapping[str, Any] | None) -> Json | None:
+    """Copy the hparams of an order; none are the same as no mapping."""
+    return None if knobs is None else given.fields("hparams", knobs) or None
 
 
 def statistics(model: str, asked: Json, terms: Terms) -> Call[Order]:
@@ -181,6 +192,11 @@ def cancel(edit: str, hold: float) -> Call[Order]:
 def cancelled_before(error: Refused) -> bool:
     """Say whether a cancel was refused because the order is cancelled: maybe by an earlier try."""
     return error.code == "order-settled" and error.fields.get("order_status") == "cancelled"
+
+
+def settled_before(error: Refused) -> bool:
+    """Say whether a cancel was refused because the order has come to its end, whichever."""
+    return error.code == "order-settled"
 
 
 def order(edit: str) -> Call[Order]:
@@ -241,7 +257,7 @@ def _page(
     path: str, read: Callable[[Any], T], after: str | None, filters: Json | None = None
 ) -> Call[Page[T]]:
     def made(data: Json) -> Page[T]:
-        following = data.get("next") if data.get("has_more") else None
+        following = data["next"] if data.get("has_more") else None
         return Page([read(each) for each in data["data"]], following)
 
     params = _given({**(filters or {}), "limit": PAGE, "after": after})
@@ -249,8 +265,11 @@ def _page(
 
 
 def _path(*parts: str) -> str:
-    """Write a path; a name that holds a slash stays one part of it."""
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+    """Write a path. Raises BadArgument for a name that would not stay one part of it."""
+    try:
+        return "/" + "/".join(quote(given.part(part), safe="") for part in parts)
+    except UnicodeEncodeError as error:
+        raise BadArgument("an id", f"is no text: {error}") from error
 
 
 def _given(fields: Mapping[str, Any]) -> Json:

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from errata import calls, wire
+from errata import calls, given, wire
 from errata.calls import Call, Fact, Page, Terms
 from errata.errors import ErrataError, Refused
 from errata.following import BROKEN, SILENCE, OnProgress, Tail, Waiting, applied
@@ -52,7 +52,7 @@ class Client:
         url = wire.address(base_url)
         self.base_url = str(url)
         self._timeout = timeout
-        self._patience = patience
+        self._patience = given.seconds("patience", patience)
         self._http = httpx.Client(**wire.options(url, timeout), transport=transport)
 
     def __enter__(self) -> Self:
@@ -142,7 +142,7 @@ class Client:
         asked = {
             "model": model,
             "editor": editor,
-            "hparams": dict(hparams) if hparams else None,
+            "hparams": calls.hparams(hparams),
             "dry_run": dry_run or None,
         }
         waiting = Waiting(timeout, on_progress, holds=wait)
@@ -191,7 +191,7 @@ class Client:
         on_progress: OnProgress | None = None,
     ) -> Order:
         """Prepare what an editor needs ahead of its first edit. Raises OrderFailed, WaitTimeout."""
-        asked = {"editor": editor, "hparams": dict(hparams) if hparams else None}
+        asked = {"editor": editor, "hparams": calls.hparams(hparams)}
         waiting = Waiting(timeout, on_progress, holds=wait)
         terms = Terms(key=idempotency_key, hold=waiting.hold)
         order = self._send(calls.statistics(model, asked, terms))
@@ -204,13 +204,19 @@ class Client:
         Refused with `order-settled` when it ended otherwise before. Raises WaitTimeout.
         """
         waiting = Waiting(timeout, None, holds=wait)
-        try:
-            order = self._send(calls.cancel(edit, waiting.hold))
-        except Refused as error:
-            if not calls.cancelled_before(error):
-                raise
-            order = self.order(edit)
-        return self._wait(order, waiting) if wait else order
+        asked = False
+        while True:
+            try:
+                order = self._send(calls.cancel(edit, waiting.hold_briefly()))
+            except Refused as error:
+                if not (calls.settled_before(error) if asked else calls.cancelled_before(error)):
+                    raise
+                order = self.order(edit)
+            if not wait or waiting.over(order):
+                return order
+            # Asked again: its worker may have died with it in hand, and then asking cancels it.
+            asked = True
+            time.sleep(waiting.pause())
 
     def order(self, edit: str) -> Order:
         """Look at one order."""
@@ -272,9 +278,10 @@ class Client:
 
     def _send(self, call: Call[T]) -> T:
         attempts = wire.Attempts(self.base_url, self._patience, repeatable=call.repeatable)
+        request = wire.request(self._http, call, self._timeout)
         while True:
             try:
-                response = self._http.request(**wire.request(call, self._timeout))
+                response = self._http.send(request)
             except httpx.HTTPError as error:
                 pause = attempts.after(error)
             else:
@@ -285,10 +292,11 @@ class Client:
 
     def _each(self, page: Callable[[str | None], Call[Page[T]]]) -> Iterator[T]:
         after: str | None = None
+        pages = wire.Pages(self.base_url)
         while True:
             part = self._send(page(after))
             yield from part.data
-            if (after := part.next) is None:
+            if (after := pages.after(part)) is None:
                 return
 
     def _wait(self, order: Order, waiting: Waiting) -> Order:
@@ -307,6 +315,7 @@ class Client:
 
     def _listen(self, tail: Tail, timeout: httpx.Timeout) -> Generator[Event]:
         """Give the events of one connection, until it ends."""
+        wire.require_open(self._http)
         with self._http.stream(
             "GET", tail.path, headers=tail.headers(), timeout=timeout
         ) as response:

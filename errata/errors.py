@@ -10,8 +10,11 @@ ErrataError
     NoAnswerInTime         the server was too slow
   NotErrata              something else answers at the address
   OtherVersion           an Errata server answers, but not as this client expects
-  BadAddress             the address is no URL
+  BadAddress             the address is no server's
+  BadArgument            what was given cannot be sent; nothing was
+  ClientClosed           the client was used after its end
   NotOne                 a name fits no model, snapshot or order, or several
+  OfAnotherModel         the snapshot or order is not one of the model that was named
   StackFailed            a stack that was started for us did not come up
 """
 
@@ -146,15 +149,37 @@ class OtherVersion(ErrataError):
 
 
 class BadAddress(ErrataError):
-    """The address is no URL."""
+    """The address is no server's."""
 
     default = "bad-address"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, why: str = "") -> None:
+        because = f" ({why})" if why else ""
         super().__init__(
-            f"{url!r} is no address of a server; write it like http://127.0.0.1:8642",
+            f"{url!r} is no address of a server{because}; write it like http://127.0.0.1:8642",
             fields={"url": url},
         )
+
+
+class BadArgument(ErrataError):
+    """What was given cannot be sent. Nothing was."""
+
+    default = "bad-argument"
+
+    def __init__(self, argument: str, why: str) -> None:
+        super().__init__(
+            f"{argument} {why}. Nothing was sent; mend it, and call again",
+            fields={"argument": argument},
+        )
+
+
+class ClientClosed(ErrataError):
+    """The client was used after its end."""
+
+    default = "client-closed"
+
+    def __init__(self) -> None:
+        super().__init__("this client is closed; make a new one, and use it inside its `with`")
 
 
 class NotOne(ErrataError):
@@ -166,6 +191,19 @@ class NotOne(ErrataError):
         fits = f"fits several: {', '.join(found[:5])}" if found else "fits none"
         super().__init__(
             f"the {kind} {name!r} {fits}; {where} lists them", fields={"found": list(found)}
+        )
+
+
+class OfAnotherModel(ErrataError):
+    """The snapshot or order is not one of the model that was named."""
+
+    default = "of-another-model"
+
+    def __init__(self, kind: str, name: str, *, owner: str, model: str) -> None:
+        super().__init__(
+            f"the {kind} {name} is one of the model {owner!r}, not of {model!r}; leave out "
+            f"--model, or name one of that model: `errata {kind}s -m {model}` lists them",
+            fields={kind: name, "model": model, "owner": owner},
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import httpx
 
+from errata import given
 from errata.calls import LONGEST_HOLD, events_path
 from errata.errors import OrderFailed, WaitTimeout
 from errata.results import Order, Progress
@@ -16,6 +17,7 @@ OnProgress = Callable[[Order], None]
 
 LAST = frozenset({"edit.settled", "edit.failed"})  # the events after which there are no more
 SILENCE = 45.0  # seconds; the server says something every 15, so the connection is dead
+AGAIN = 5.0  # seconds after which a cancel that has not come through is asked for again
 GLANCE = 2.0  # seconds of silence after which one who waits looks at the order itself
 FIRST_LOOK, LAST_LOOK = 0.05, 1.0  # seconds between two looks where events cannot be had
 # What may end a stream without meaning anything but that it ended.
@@ -44,7 +46,8 @@ class Tail:
         """Give the headers of the next connection: it goes on where the last one ended."""
         last = self._parser.last_id
         self._parser = Parser(last)  # half an event is sent again as a whole
-        return {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+        known = {"Last-Event-ID": last} if last and last.isdecimal() and last.isascii() else {}
+        return {"Accept": "text/event-stream"} | known
 
     def feed(self, line: str) -> Event | None:
         """Take a line of the stream; give an event when it is whole."""
@@ -72,7 +75,7 @@ class Waiting:
     def __init__(
         self, seconds: float, on_progress: OnProgress | None, *, holds: bool = False
     ) -> None:
-        self._seconds = seconds
+        self._seconds = given.seconds("timeout", seconds)
         self._deadline = time.monotonic() + seconds
         self._on_progress = on_progress
         self._order: Order | None = None
@@ -96,6 +99,10 @@ class Waiting:
             self._on_progress(order)
         self._order = order
         return False
+
+    def hold_briefly(self) -> float:
+        """Give for how long an answer may be held back when one asks again after it."""
+        return min(self.left, AGAIN) if self.hold else 0.0
 
     def hears(self, event: Event) -> bool:
         """Take an event of the order; say whether to listen on."""

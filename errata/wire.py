@@ -24,9 +24,12 @@ from typing import Any, TypeVar
 
 import httpx
 
-from errata.calls import Call
+from errata import given
+from errata.calls import Call, Page
 from errata.errors import (
     BadAddress,
+    BadArgument,
+    ClientClosed,
     ConnectionLost,
     ErrataError,
     NoAnswerInTime,
@@ -49,6 +52,9 @@ CUT_OFF = (httpx.NetworkError, httpx.RemoteProtocolError)
 BUSY = frozenset({429, 503})
 GATEWAYS = frozenset({502, 504})
 IN_FLIGHT = "idempotency-key-in-flight"
+HIGHEST_PORT = 65_535
+# What a server has at its root. An address may have a path before it, where a proxy takes it away.
+ROUTES = frozenset({"models", "edits", "snapshots", "editors", "docs", "openapi.json", "readyz"})
 # What the server says of a path or a method that it does not have.
 UNKNOWN = frozenset({"not-found", "method-not-allowed"})
 
@@ -89,6 +95,23 @@ class Attempts:
         return pause if time.monotonic() + pause < self._deadline else None
 
 
+class Pages:
+    """The pages of a list that was begun, so that a server cannot lead us in a circle."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._seen: set[str] = set()
+
+    def after(self, page: Page[Any]) -> str | None:
+        """Say where the next page begins; None after the last. Raises OtherVersion."""
+        if page.next in self._seen:
+            said = f"says of a page that it is followed by one before it ({page.next})"
+            raise OtherVersion(self._url, "a list", said)
+        if page.next is not None:
+            self._seen.add(page.next)
+        return page.next
+
+
 def answer(call: Call[T], response: httpx.Response, url: str) -> T:
     """Read a good answer. Raises NotErrata or OtherVersion for one that cannot be read."""
     data: Any = None
@@ -123,6 +146,12 @@ def refusal(response: httpx.Response, url: str) -> ErrataError:
             return Refused({"detail": detail}, status=response.status_code)
         return NotErrata(url, _sort(response))
     if problem["code"] in UNKNOWN:
+        if httpx.URL(url).path != "/":
+            return NotErrata(
+                url,
+                f"nothing is at {response.request.url.path}; an address of a "
+                "server has a path only behind a proxy that takes it away",
+            )
         return OtherVersion(url, request, "does not know what it was asked")
     return Refused(problem, status=response.status_code)
 
@@ -143,16 +172,29 @@ def unreachable(error: httpx.HTTPError, url: str) -> ErrataError:
     return ConnectionLost(url, str(error))
 
 
-def request(call: Call[Any], timeout: float) -> dict[str, Any]:
-    """Give the arguments of `httpx.Client.request` for a call."""
-    return {
-        "method": call.method,
-        "url": call.path,
-        "json": call.json,
-        "params": call.params,
-        "headers": call.headers,
-        "timeout": timeouts(timeout, call.hold),
-    }
+def request(
+    http: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout: float
+) -> httpx.Request:
+    """Write the request of a call. Raises BadArgument for what cannot be written, ClientClosed."""
+    require_open(http)
+    try:
+        return http.build_request(
+            call.method,
+            call.path,
+            json=call.json,
+            params=call.params,
+            headers=call.headers,
+            timeout=timeouts(timeout, call.hold),
+        )
+    # NaN, half of a surrogate pair, a list that holds itself, an id of 100,000 characters.
+    except (ValueError, RecursionError, httpx.InvalidURL) as error:
+        raise BadArgument("what was given", f"cannot be sent: {error}") from error
+
+
+def require_open(http: httpx.Client | httpx.AsyncClient) -> None:
+    """Raise ClientClosed when it is."""
+    if http.is_closed:
+        raise ClientClosed
 
 
 def timeouts(timeout: float, hold: float = 0.0) -> httpx.Timeout:
@@ -163,18 +205,26 @@ def timeouts(timeout: float, hold: float = 0.0) -> httpx.Timeout:
 
 def options(url: httpx.URL, timeout: float) -> dict[str, Any]:
     """Give the options of the httpx client for an address. No proxy leads to this machine."""
+    given.seconds("timeout", timeout, zero=False, endless=False)
     return {"base_url": url, "timeout": timeouts(timeout), "trust_env": not _is_here(url)}
 
 
-def address(given: str | None) -> httpx.URL:
+def address(asked: str | None) -> httpx.URL:
     """Read the address of a server: the one given, ERRATA_URL, or here. Raises BadAddress."""
-    url = given or os.environ.get("ERRATA_URL") or DEFAULT_URL
+    url = asked or os.environ.get("ERRATA_URL") or DEFAULT_URL
     try:
         made = httpx.URL(url.rstrip("/"))
-    except (httpx.InvalidURL, TypeError) as error:
+        made.host.encode("idna")  # as the resolver will; it has no error of its own
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise BadAddress(url) from error
     if made.scheme not in {"http", "https"} or not made.host:
         raise BadAddress(url)
+    if made.port is not None and not 0 < made.port <= HIGHEST_PORT:
+        raise BadAddress(url, f"ports go from 1 to {HIGHEST_PORT}")
+    if made.query or made.fragment:
+        raise BadAddress(url, "an address has no ? and no #")
+    if wrong := ROUTES.intersection(made.path.split("/")):
+        raise BadAddress(url, f"leave out {', '.join(wrong)}: that is a part of the server")
     return made
 
 

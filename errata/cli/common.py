@@ -4,7 +4,7 @@ Exit codes
     0    done; an order that was waited for is applied
     1    refused, or an order that was waited for is failed, rejected or cancelled
     2    the command line cannot be read
-    3    no server answers, or what answers is no Errata server of this version
+    3    no server answers, what answers is no Errata server of this version, or the address is none
     4    an order is not settled in time; it stays in the queue
     130  Ctrl-C; an order stays in the queue
 """
@@ -20,13 +20,20 @@ from rich.console import Console
 
 from errata.cli import complete
 from errata.client import LONG, Client
-from errata.errors import ErrataError, NotErrata, OtherVersion, Unreachable, WaitTimeout
+from errata.errors import (
+    BadAddress,
+    ErrataError,
+    NotErrata,
+    OtherVersion,
+    Unreachable,
+    WaitTimeout,
+)
 from errata.results import Answer
 from errata.wire import DEFAULT_URL
 
 FAILED, NO_SERVER, NOT_YET, INTERRUPTED = 1, 3, 4, 130
-# A pipe has no width of its own; 80 columns would break most lines of a table.
-PIPE_WIDTH = 120
+# A pipe has no width of its own. A table takes what it needs of this: a broken id is no id.
+PIPE_WIDTH = 100_000
 PATIENCE = 3.0  # seconds; a person waits, and may ask again
 
 Url = Annotated[
@@ -66,6 +73,23 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
+class LeftAlone(KeyboardInterrupt):
+    """Ctrl-C while one waited for an order, which goes on."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__(order)
+        self.order = order
+
+
+@contextmanager
+def waiting_for(order: str) -> Generator[None]:
+    """Know what is left alone when Ctrl-C ends the waiting."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise LeftAlone(order) from error
+
+
 @contextmanager
 def server(url: str | None, as_json: bool) -> Generator[Client]:
     """Give a client; an error inside becomes one line (or one JSON object) and an exit code."""
@@ -80,13 +104,26 @@ def server(url: str | None, as_json: bool) -> Generator[Client]:
             console(stderr=True).print(f"errata: {error.detail}", markup=False, soft_wrap=True)
         raise typer.Exit(exit_code(error)) from error
     except KeyboardInterrupt as error:
-        console(stderr=True).print("errata: stopped; an order goes on without us")
+        _tell_interrupted(error.order if isinstance(error, LeftAlone) else None, as_json)
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _tell_interrupted(order: str | None, as_json: bool) -> None:
+    """Say on stderr what goes on without us; nothing came of the command, so stdout stays empty."""
+    told = {"code": "interrupted", "detail": "stopped; what was ordered goes on without us"}
+    if order is not None:
+        look, cancel = f"errata watch {order}", f"errata cancel {order}"
+        told["detail"] = f"stopped; {order} goes on: `{look}` follows it, `{cancel}` takes it back"
+        told |= {"edit": order, "cancel": cancel}
+    if as_json:
+        print(json.dumps({"error": told}), file=sys.stderr, flush=True)
+    else:
+        console(stderr=True).print(f"errata: {told['detail']}", markup=False, soft_wrap=True)
 
 
 def exit_code(error: ErrataError) -> int:
     """Give the exit code of an error."""
-    if isinstance(error, Unreachable | NotErrata | OtherVersion):
+    if isinstance(error, Unreachable | NotErrata | OtherVersion | BadAddress):
         return NO_SERVER
     return NOT_YET if isinstance(error, WaitTimeout) else FAILED
 

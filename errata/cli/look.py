@@ -31,9 +31,9 @@ def models(
 ) -> None:
     """List the models of the server; with --register, add one."""
     with server(url, as_json) as client:
-        if register:
+        if register is not None:
             client.register_model(register)
-        if retry:
+        if retry is not None:
             failed = client.model(names.model(client, retry))
             client.register_model(failed.source, id=failed.id)
         data = client.models()
@@ -63,7 +63,7 @@ def edits(
 ) -> None:
     """List the orders of the journal."""
     with server(url, as_json) as client:
-        name = names.model(client, model) if model else None
+        name = names.model(client, model) if model is not None else None
         data = list(islice(client.edits(model=name, status=status, subject=subject), limit))
     put_list(data) if as_json else console().print(tables.orders(data))
 
@@ -98,8 +98,8 @@ def probe(
             name,
             prompts,
             targets=target,
-            snapshot=names.snapshot(client, snapshot, name) if snapshot else None,
-            compare=names.snapshot(client, compare, name) if compare else None,
+            snapshot=names.snapshot(client, snapshot, name) if snapshot is not None else None,
+            compare=names.snapshot(client, compare, name) if compare is not None else None,
             top_k=top_k,
             max_tokens=max_tokens,
         )

@@ -3,13 +3,16 @@
 A model: its id, or how it begins; nothing where there is only one.
 A snapshot: its id, its label, its seq in the model, or how its id begins.
 An order: its id, its ord in the model, or how its id begins.
+
+A whole id needs no model. With one, it must be that model's own: what is meant for one model is
+never done to another.
 """
 
 import re
 from collections.abc import Iterable
 
 from errata.client import Client
-from errata.errors import NotOne
+from errata.errors import NotOne, OfAnotherModel
 
 _WHOLE = re.compile(r"(snp|edt)_[0-9a-z]{26}")
 _ANY = "(none named)"
@@ -29,6 +32,9 @@ def model(client: Client, given: str | None) -> str:
 def snapshot(client: Client, given: str, in_model: str | None) -> str:
     """Give the id of a snapshot."""
     if _WHOLE.fullmatch(given):
+        if in_model is not None:
+            name = model(client, in_model)
+            _belongs("snapshot", given, client.snapshot(given).model, name)
         return given
     name = model(client, in_model)
     known = client.snapshots(name)
@@ -41,6 +47,8 @@ def snapshot(client: Client, given: str, in_model: str | None) -> str:
 def order(client: Client, given: str, in_model: str | None) -> str:
     """Give the id of an order."""
     if _WHOLE.fullmatch(given):
+        if in_model is not None:
+            _belongs("edit", given, client.order(given).model, model(client, in_model))
         return given
     name = model(client, in_model)
     known = list(client.edits(model=name))
@@ -50,8 +58,13 @@ def order(client: Client, given: str, in_model: str | None) -> str:
     return _one("order", given, [each.id for each in known], f"`errata edits -m {name}`")
 
 
+def _belongs(kind: str, given: str, owner: str, model: str) -> None:
+    if owner != model:
+        raise OfAnotherModel(kind, given, owner=owner, model=model)
+
+
 def _one(kind: str, given: str, known: Iterable[str], where: str) -> str:
-    found = [each for each in known if each.startswith(given)]
+    found = [each for each in known if given and each.startswith(given)]
     if given in found:
         return given
     if len(found) != 1:

@@ -19,6 +19,7 @@ from errata.cli.common import (
     console,
     put,
     server,
+    waiting_for,
 )
 from errata.cli.progress import Bar
 from errata.client import Client
@@ -109,12 +110,13 @@ def restore(
     What is queued already runs first. With --dry-run nothing is ordered.
     """
     with server(url, as_json) as client:
-        wanted = names.snapshot(client, snapshot, model)
+        name = names.model(client, model) if model is not None else None
+        wanted = names.snapshot(client, snapshot, name)
         if dry_run:
-            plan = client.plan_restore(wanted, cancel_queued=cancel_queued)
+            plan = client.plan_restore(wanted, model=name, cancel_queued=cancel_queued)
             put(plan) if as_json else tables.put_plan(console(), plan, cancels=cancel_queued)
             return
-        order = client.restore(wanted, cancel_queued=cancel_queued, wait=False)
+        order = client.restore(wanted, model=name, cancel_queued=cancel_queued, wait=False)
         follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
 
 
@@ -140,7 +142,8 @@ def cancel(
     """
     with server(url, as_json) as client:
         wanted = names.order(client, edit, model)
-        order = client.cancel(wanted, wait=wait, timeout=timeout)
+        with waiting_for(wanted):
+            order = client.cancel(wanted, wait=wait, timeout=timeout)
         put(order) if as_json else show(order)
         if order.settled and order.status != "cancelled":
             raise typer.Exit(FAILED)
@@ -170,7 +173,7 @@ def stats(
 def follow(client: Client, order: Order, *, wait: bool, timeout: float, as_json: bool) -> None:
     """Wait for an order and show it; one that was not applied ends the command with code 1."""
     if wait and not order.settled:
-        with Bar(console(stderr=True), order) as bar:
+        with waiting_for(order.id), Bar(console(stderr=True), order) as bar:
             order = client.wait(order.id, timeout=timeout, on_progress=bar)
     put(order) if as_json else show(order)
     if order.settled and not order.applied:

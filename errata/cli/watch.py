@@ -21,6 +21,7 @@ from errata.sse import Event
 LOOK = 1.0  # seconds between two looks at a queue
 SHOWN = 20  # orders of a queue that are shown
 MOST = 100  # queued orders that are asked for at each look
+TOLD_APART = frozenset({"edit", "model", "at", "dry_run"})  # of the data of an event
 
 
 def watch(
@@ -48,7 +49,10 @@ def watch(
         if what is not None and (what.startswith("edt_") or what.isdecimal()):
             _watch_order(client, names.order(client, what, model), as_json=as_json)
         else:
-            queue = Queue(client, names.model(client, what or model))
+            if what is not None and model is not None:
+                message = "give [MODEL] or --model, not both"
+                raise typer.BadParameter(message)
+            queue = Queue(client, names.model(client, model if what is None else what))
             _watch_queue(queue, until_idle=until_idle, as_json=as_json)
 
 
@@ -121,11 +125,13 @@ def _differs(before: Order | None, now: Order) -> bool:
 
 
 def _line(order: Order) -> str:
-    return f"{order.ord} {order.id} {order.kind} {order.editor or '-'} {stage(order)}"
+    dry = " (dry run)" if order.dry_run else ""
+    return f"{order.ord} {order.id} {order.kind} {order.editor or '-'} {stage(order)}{dry}"
 
 
 def _told(event: Event) -> str:
     data = event.data if isinstance(event.data, dict) else {"said": event.data}
-    plain = {name: value for name, value in data.items() if name not in {"edit", "model", "at"}}
-    told = " ".join(f"{name}={value}" for name, value in plain.items() if value is not None)
-    return f"{str(data.get('at', ''))[:19]:19} {event.name} {told}".rstrip()
+    dry = "(dry run)" if data.get("dry_run") else ""
+    plain = [f"{name}={value}" for name, value in data.items() if value is not None]
+    told = [each for each in plain if each.partition("=")[0] not in TOLD_APART]
+    return " ".join(filter(None, (f"{str(data.get('at', ''))[:19]:19}", event.name, *told, dry)))

@@ -149,3 +149,13 @@ def problem(status: int, code: str, **fields: Any) -> Json:
     urn = f"urn:errata:error:{code}"
     said = {"type": urn, "title": "No", "status": status, "code": code, "detail": "Why."}
     return fields | said
+
+
+STATISTICS = {
+    "statistics": [{"layer": 3, "tokens": 2000, "text": "corpus"}],
+    "seconds": 1.5,
+    "collected": True,
+}
+
+APPLIED, RUNNING, QUEUED = order(), order("running", 2), order("queued", 3)
+BASE, EDITED = snapshot(0), snapshot(1, label="before-launch")

@@ -1,7 +1,7 @@
 """The commands, each against a fake server: what they print, and how they end."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,75 +10,24 @@ from typer.testing import CliRunner, Result
 from errata.cli import common, watch
 from errata.cli.main import app
 from errata.results import Order
+from errata.sse import Event
 from tests.errata.answers import (
+    APPLIED,
+    AT,
+    BASE,
+    EDITED,
     EDT,
+    QUEUED,
+    RUNNING,
     SNP,
     diff,
     editor,
     model,
     order,
     page,
-    plan,
     probe,
-    snapshot,
 )
-from tests.errata.serving import Posted, serving
-
-STATISTICS = {
-    "statistics": [{"layer": 3, "tokens": 2000, "text": "corpus"}],
-    "seconds": 1.5,
-    "collected": True,
-}
-
-APPLIED, RUNNING, QUEUED = order(), order("running", 2), order("queued", 3)
-BASE, EDITED = snapshot(0), snapshot(1, label="before-launch")
-
-
-@pytest.fixture
-def answers() -> dict[str, Any]:
-    plan_or_order = {**plan(), **order(kind="restore")}
-    return {
-        "/models": page(model()),
-        "/models/m": model(),
-        "/models/m/snapshots": page(EDITED, BASE),
-        "/models/m/probe": {"data": [probe()]},
-        "/models/m/statistics": order(kind="statistics", report=STATISTICS),
-        "/editors": {"data": [editor()]},
-        "/edits": {**APPLIED, **page(QUEUED, RUNNING, APPLIED)},
-        f"/edits/{EDT}1": APPLIED,
-        f"/edits/{EDT}2/cancel": order("cancelled", 2),
-        f"/snapshots/{SNP}1": snapshot(0, label="best"),
-        f"/snapshots/{SNP}1/diff": diff(),
-        f"/snapshots/{SNP}1/restore": plan_or_order,
-        f"/snapshots/{SNP}2/restore": plan_or_order,
-    }
-
-
-@pytest.fixture
-def server(answers: dict[str, Any]) -> Iterator[tuple[str, Posted]]:
-    with serving(answers) as made:
-        yield made
-
-
-@pytest.fixture
-def bodies(server: tuple[str, Posted]) -> list[Any]:
-    """What was posted."""
-    return server[1].bodies
-
-
-@pytest.fixture
-def paths(server: tuple[str, Posted]) -> list[str]:
-    """Where something was posted to."""
-    return server[1].paths
-
-
-@pytest.fixture
-def run(server: tuple[str, Posted]) -> Callable[..., Result]:
-    def invoke(*argv: str) -> Result:
-        return CliRunner().invoke(app, [*argv, "--url", server[0]])
-
-    return invoke
-
+from tests.errata.serving import Posted
 
 LOOKS = [
     (("models",), [model()], ("ready", "smollm2-135m", "sha256:abababababab")),
@@ -171,22 +120,6 @@ def test_a_dry_run_says_that_nothing_was_written(
     assert "efficacy success" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [("0", "1"), ("before-launch", "2"), ("1", "2"), (f"{SNP}1", "1"), (SNP[:9], None)],
-)
-def test_a_snapshot_has_many_names(
-    run: Callable[..., Result], paths: list[str], name: str, found: str | None
-) -> None:
-    result = run("restore", name, "--json")
-    if found is None:
-        assert result.exit_code == 1
-        assert json.loads(result.stdout)["error"]["code"] == "not-one"
-    else:
-        assert result.exit_code == 0, result.output
-        assert paths == [f"/snapshots/{SNP}{found}/restore"]
-
-
 def test_a_restore_can_be_tried_first(run: Callable[..., Result], bodies: list[Any]) -> None:
     planned = run("restore", "0", "--dry-run", "--cancel-queued")
     assert planned.exit_code == 0, planned.output
@@ -265,14 +198,35 @@ def test_a_problem_is_one_line_and_one_object_with_json(run: Callable[..., Resul
     assert json.loads(told.stdout)["error"]["code"] == "edit-not-found"
 
 
-def test_two_models_have_to_be_told_apart(
-    run: Callable[..., Result], answers: dict[str, Any]
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999", "{}/models", "{}/edits/edt_1", "nonsense", "{}?a=b"]
+)
+def test_an_address_that_is_none_has_the_code_of_no_server(
+    server: tuple[str, Posted], url: str
 ) -> None:
-    answers["/models"] = page(model(), model(id="n"))
-    result = run("snapshots")
-    assert result.exit_code == 1
-    assert "fits several: m, n" in result.stderr
-    assert run("snapshots", "--model", "m").exit_code == 0
+    given = {"ERRATA_URL": url.format(server[0])}
+    told = CliRunner().invoke(app, ["models", "--json"], env=given)
+    assert told.exit_code == 3
+    assert json.loads(told.stdout)["error"]["code"] == "bad-address"
+
+
+def test_no_id_is_broken_in_a_pipe(run: Callable[..., Result], answers: dict[str, Any]) -> None:
+    name, owner = "m" * 64, {"kind": "folder", "path": "/a" * 100}
+    answers["/models"] = page(model(id=name, source=owner))
+    answers["/edits"] = page(order(kind="statistics", editor="memit-history"))
+    for line, words in (
+        (run("models").stdout, (name, f"{SNP}1", owner["path"])),
+        (run("edits").stdout, (f"{EDT}1", f"{SNP}2")),
+        (run("snapshots", "-m", "m").stdout, ()),
+    ):
+        assert all(word in line for word in words), line
+
+
+def test_events_of_dry_runs_say_so() -> None:
+    data = {"edit": f"{EDT}1", "at": AT, "status": "applied", "dry_run": True, "error": None}
+    told = watch._told(Event("edit.settled", data))
+    assert told == "2030-01-02T03:04:05 edit.settled status=applied (dry run)"
+    assert "dry" not in watch._told(Event("edit.settled", {**data, "dry_run": False}))
 
 
 def test_no_server_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +257,19 @@ def test_ctrl_c_ends_the_command_and_not_the_order(
 
     monkeypatch.setattr("errata.client.Client.wait", interrupted)
     monkeypatch.setattr("errata.client.Client.edit", lambda *_, **__: Order.of(QUEUED))
-    result = run("edit", "--subject", "a", "--prompt", "{} is", "--target-new", "b")
+    fact = ("--subject", "a", "--prompt", "{} is", "--target-new", "b")
+    result = run("edit", *fact)
     assert result.exit_code == 130
-    assert "an order goes on without us" in result.stderr
+    assert f"`errata cancel {EDT}3`" in result.stderr
+    told = run("edit", *fact, "--json")
+    assert (told.exit_code, told.stdout) == (130, "")
+    error = json.loads(told.stderr)["error"]
+    assert (error["edit"], error["cancel"]) == (f"{EDT}3", f"errata cancel {EDT}3")
+
+    monkeypatch.setattr("errata.client.Client.cancel", interrupted)
+    assert f"`errata watch {EDT}2`" in run("cancel", "2").stderr
+    monkeypatch.setattr("errata.client.Client.edit", interrupted)  # before it has an id
+    assert "goes on without us" in run("edit", *fact).stderr
 
 
 def test_every_command_explains_itself() -> None:

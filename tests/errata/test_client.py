@@ -14,7 +14,12 @@ import pytest
 import errata
 from app.api import schemas
 from errata import AsyncClient, Client, errors, results
-from errata.errors import BadAddress, ErrataError, OrderFailed, Refused, WaitTimeout
+from errata.errors import (
+    ErrataError,
+    OrderFailed,
+    Refused,
+    WaitTimeout,
+)
 from tests.errata.answers import (
     EDT,
     FACT,
@@ -241,15 +246,28 @@ def test_a_restore_that_asks_for_nothing_else_has_no_body(ask: Either) -> None:
 
 
 def test_a_cancelled_order_is_given_as_it_ended(ask: Either) -> None:
-    settled = stream(("3", "edit.settled", "{}"))
     asked = answered(order("running", cancel_requested=True), 202)
-    server = FakeServer(asked, settled, answered(order("cancelled")))
+    server = FakeServer(asked, asked, answered(order("cancelled")))
     assert ask(server, "cancel", f"{EDT}1").status == "cancelled"
+    # Asked again and again: the first time its worker was alive, the last time it was not.
+    assert server.heads == [f"POST /edits/{EDT}1/cancel"] * 3
+    assert {each.headers["prefer"] for each in server.asked} == {"wait=5"}
     refused = answered(problem(409, "order-settled", edit=f"{EDT}1", order_status="applied"), 409)
     with pytest.raises(Refused) as caught:
         ask(FakeServer(refused), "cancel", f"{EDT}1")
     assert (caught.value.status, caught.value.code) == (409, "order-settled")
     assert caught.value.fields == {"edit": f"{EDT}1", "order_status": "applied"}
+
+
+def test_an_order_that_ends_while_one_cancels_it_is_given_as_it_ended(ask: Either) -> None:
+    refused = problem(409, "order-settled", edit=f"{EDT}1", order_status="applied")
+    asked = answered(order("running", cancel_requested=True), 202)
+    server = FakeServer(asked, answered(refused, 409), answered(order("applied")))
+    assert ask(server, "cancel", f"{EDT}1").status == "applied"
+    with pytest.raises(WaitTimeout):
+        ask(FakeServer(asked), "cancel", f"{EDT}1", timeout=0)
+    running = ask(FakeServer(asked), "cancel", f"{EDT}1", wait=False)
+    assert running.cancel_requested
 
 
 def test_an_order_is_cancelled_once_however_often_one_asks(ask: Either) -> None:
@@ -334,32 +352,5 @@ def test_a_diff_is_from_here_to_there(ask: Either) -> None:
 
 def test_a_name_is_one_part_of_a_path(ask: Either) -> None:
     server = FakeServer(answered(model()))
-    ask(server, "model", "a/../b")
-    assert server.asked[0].url.raw_path == b"/models/a%2F..%2Fb"
-
-
-# --- addresses -----------------------------------------------------------------------------------
-
-
-def test_the_address_comes_from_the_environment(
-    ask: Either, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ERRATA_URL", "http://elsewhere.test:1/")
-    assert ask.kind().base_url == "http://elsewhere.test:1"
-    monkeypatch.delenv("ERRATA_URL")
-    assert ask.kind().base_url == "http://127.0.0.1:8642"
-
-
-@pytest.mark.parametrize("url", ["localhost:8642", "127.0.0.1", "ftp://a", "http://", "http://a:b"])
-def test_an_address_that_is_none_is_told(ask: Either, url: str) -> None:
-    with pytest.raises(BadAddress, match=r"write it like http://"):
-        ask.kind(url)
-
-
-def test_a_proxy_is_not_asked_for_this_machine(
-    ask: Either, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
-    here, there = ask.kind("http://127.0.0.1:1"), ask.kind("http://elsewhere.test")
-    assert here._http._mounts == {}
-    assert there._http._mounts != {}
+    ask(server, "model", "a?b#c%2f")
+    assert server.asked[0].url.raw_path == b"/models/a%3Fb%23c%252f"
