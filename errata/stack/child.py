@@ -83,6 +83,11 @@ class Child:
         if self.alive():
             self._process.send_signal(self.command.stop_signal)
 
+    def kill(self) -> None:
+        """Put an end to it, also when it is frozen."""
+        if self.alive():
+            self._process.kill()
+
     def wait(self, patience: float | None = None) -> int:
         """Wait for the end; after `patience` seconds put an end to it."""
         try:

@@ -54,7 +54,8 @@ class Supervisor:
                 environ = parts.environment(self._options, self._folder, url, urls)
                 models = self._prepare_database(urls[0], environ)
                 worker = partial(parts.worker, self._folder, environ=environ)
-                self._workforce = Workforce(url, worker, self._say)
+                frozen = self._watch(urls[0], stack)
+                self._workforce = Workforce(url, worker, self._say, frozen)
                 self._workforce.engage(models)
                 self._bring_up(parts.api(self._folder, door, environ))
                 self._folder.sign(url)
@@ -92,6 +93,16 @@ class Supervisor:
         self._say("migrations.head", "migrations", "the database has the newest schema")
         roots = filter(None, environ["ERRATA_MODEL_ROOTS"].split(os.pathsep))
         return register(database_url, self._options.models, list(map(Path, roots)))
+
+    def _watch(self, database_url: str, stack: ExitStack) -> Callable[[str, int], bool]:
+        """Have the leases looked at, until the end; give what tells a frozen worker."""
+        from app.settings import Settings  # noqa: PLC0415 - heavy, and not needed to refuse
+        from errata.stack.watchman import Watchman  # noqa: PLC0415 - likewise
+
+        watchman = Watchman(database_url, Settings().lease_ttl_s)
+        stack.callback(watchman.stop)
+        watchman.start()
+        return watchman.frozen
 
     def _serve(self, url: str, models: Sequence[str], workforce: Workforce) -> None:
         self._until(lambda: workforce.answering(models))

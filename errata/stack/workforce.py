@@ -19,7 +19,15 @@ FAILED = "failed"
 class Workforce:
     """Keeps as many workers as there are models."""
 
-    def __init__(self, url: str, program: Callable[[str], Program], say: Say) -> None:
+    def __init__(
+        self,
+        url: str,
+        program: Callable[[str], Program],
+        say: Say,
+        frozen: Callable[[str, int], bool] = lambda _model, _pid: False,
+    ) -> None:
+        self._frozen = frozen  # says of a model's worker, by its pid, whether it will ever move
+        self._killed: set[int] = set()
         self._client = Client(url, timeout=LOOK_PATIENCE, patience=0)
         self._program = program
         self._say = say
@@ -49,6 +57,7 @@ class Workforce:
             if kept.child and kept.child.exit_code() == 0:
                 del self._kept[name]  # drained, or its model is gone; the next look decides
             else:
+                self._thaw(name, kept)
                 kept.tend(now)
 
     def given_up(self, models: Sequence[str]) -> list[str]:
@@ -71,6 +80,15 @@ class Workforce:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _thaw(self, model: str, kept: Kept) -> None:
+        """Kill a worker that is frozen; its keeper starts another."""
+        child = kept.child
+        if child and child.pid not in self._killed and self._frozen(model, child.pid):
+            self._killed.add(child.pid)
+            text = "is frozen: it has not renewed its lease for long; killing it"
+            self._say("worker.frozen", model, text, pid=child.pid)
+            child.kill()
 
     def _ask(self, model: str) -> None:
         try:

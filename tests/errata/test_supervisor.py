@@ -59,7 +59,7 @@ def new_stack(
 @pytest.fixture(scope="module")
 def stack(new_stack: Callable[..., Stack]) -> Stack:
     """The stack that these tests hurt; each leaves it running."""
-    stack = new_stack()
+    stack = new_stack(ERRATA_LEASE_TTL_S="4")  # so that a frozen worker is soon noticed
     stack.start()
     return stack
 
@@ -123,6 +123,18 @@ def test_what_is_killed_comes_back(stack: Stack, name: str) -> None:
     assert "was killed by signal 9" in stack.output
     with stack.client() as client:
         assert client.snapshots(MODEL) == snapshots
+
+
+def test_a_frozen_worker_is_replaced(stack: Stack) -> None:
+    frozen = stack.child("workers.main")
+    said = stack.output.count("is frozen")
+    frozen.suspend()
+    with stack.client() as client:
+        order = client.edit(model=MODEL, editor="memit", timeout=120, **FACT)
+        assert order.applied
+    assert stack.output.count("is frozen") == said + 1
+    assert stack.child("workers.main").pid != frozen.pid
+    assert_gone([frozen])
 
 
 def test_an_order_given_while_the_queue_is_down_is_applied(stack: Stack) -> None:
