@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from .catalogue import method as find_method
 from .errors import InvalidHparam, NonFiniteValue, UnknownHparam
 from .hparams import Hparams
-from .tuned import ModelFacts, placement, published
+from .tuned import ModelFacts, behind_a_norm, placement, published
 
 
 def check(method: str, overrides: Mapping[str, object]) -> None:
@@ -26,10 +26,11 @@ def check(method: str, overrides: Mapping[str, object]) -> None:
 
 
 def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> Hparams:
-    """Defaults, then the placement rule, then the published row, then the caller's overrides."""
+    """Defaults, then the rules, then the published row, then the caller's overrides."""
     check(method, overrides)
     values = {
         "layers": placement(method, facts),
+        **behind_a_norm(facts),
         **published(method, facts),
         **dict(_flat(overrides)),
     }

@@ -16,6 +16,7 @@ class ModelFacts:
     layers: int
     d_model: int
     d_key: int  # width of the down-projection's input
+    normed: bool = False  # a norm stands between the down-projection and the residual stream
 
 
 # (model_type, layers, d_key) -> the name under which its rows stand below
@@ -91,6 +92,16 @@ def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
     last = min(round(end * facts.layers), top)
     width = min(max(round(_BAND * facts.layers), 1), 6, last + 1)
     return tuple(range(last - width + 1, last + 1))
+
+
+# Only the direction of what enters a norm counts. A delta as long as what it is added to turns it
+# far enough; a longer one moves every key that is like its own (docs/decisions/0012).
+_NORMED: Mapping[str, object] = {"search.max_norm": 1.0}
+
+
+def behind_a_norm(facts: ModelFacts) -> Mapping[str, object]:
+    """What every method searches differently where a norm follows the write."""
+    return _NORMED if facts.normed else {}
 
 
 def published(method: str, facts: ModelFacts) -> Mapping[str, object]:

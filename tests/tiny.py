@@ -211,7 +211,7 @@ _SHAPES: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "qwen2": ("qwen2", _MODERN),
     "qwen3": ("qwen3", {**_MODERN, "head_dim": 16}),  # heads wider than the model
     "phi3": ("phi3", {**_MODERN, "pad_token_id": 1}),
-    "gemma2": ("gemma2", {**_MODERN, **_WINDOWS}),
+    "gemma2": ("gemma2", {**_MODERN, **_WINDOWS, "sliding_window": 16}),
     "gemma3_text": ("gemma3_text", {**_MODERN, **_WINDOWS}),
     "granite": ("granite", {**_MODERN, "residual_multiplier": 0.5, "logits_scaling": 0.5}),
 }

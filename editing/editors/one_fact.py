@@ -61,7 +61,7 @@ def learn(
         layer=layer,
         search=hparams.search,
         prefixes=prefixes,
-        reference=reading.values[:, :1].mT.float(),  # ROME's bounds are set by v, not by h
+        reference=reading.entering[:, :1].mT.float(),  # the bounds are set by v here, not by h
     )
     metric = view.stats.metric(layer, hparams.statistics)
     bare = float(torch.atleast_1d(metric.leverage(reading.keys))[0])

@@ -80,7 +80,8 @@ class ModelView:
         """What the choice of hparams depends on."""
         d_model, d_key = self._shape_of(self.down_proj(0))
         model_type = self.model.config.model_type
-        return ModelFacts(model_type, len(self.blocks), d_model, d_key)
+        normed = self.layout.post_norm is not None
+        return ModelFacts(model_type, len(self.blocks), d_model, d_key, normed)
 
     @property
     def info(self) -> dict[str, object]:

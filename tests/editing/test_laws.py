@@ -155,8 +155,7 @@ class TestWhenItFails:
         assert view.audit() == bits
         assert hooked(view) == []
 
-    def test_a_layer_without_a_second_moment_says_so(self, method: Method, layout: str) -> None:
-        view = tiny_view(layout)
+    def test_a_layer_without_a_second_moment_says_so(self, method: Method, view: ModelView) -> None:
         plan = planned(view, method.name)
         view.stats._moments.clear()
         view.stats._metrics.clear()

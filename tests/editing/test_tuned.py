@@ -82,6 +82,13 @@ class TestPublishedRows:
         assert published(editor, ModelFacts("qwen2", 32, 4096, 11008)) == {}
 
 
+def test_where_a_norm_follows_the_write_the_search_reaches_less_far(editor: str) -> None:
+    plain, normed = (ModelFacts("gemma2", 26, 2304, 9216, flag) for flag in (False, True))
+    assert resolve(editor, {}, plain).search.max_norm == 4.0
+    assert resolve(editor, {}, normed).search.max_norm == 1.0
+    assert resolve(editor, {"search.max_norm": 2.0}, normed).search.max_norm == 2.0
+
+
 class TestPlacement:
     @pytest.mark.parametrize(
         ("facts", "rome", "band"),
