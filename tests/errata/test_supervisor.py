@@ -125,11 +125,16 @@ def test_what_is_killed_comes_back(stack: Stack, name: str) -> None:
         assert client.snapshots(MODEL) == snapshots
 
 
-def test_a_frozen_worker_is_replaced(stack: Stack) -> None:
+def test_a_frozen_worker_is_replaced_and_what_it_held_can_be_cancelled(stack: Stack) -> None:
     frozen = stack.child("workers.main")
     said = stack.output.count("is frozen")
-    frozen.suspend()
     with stack.client() as client:
+        search = {"search": {"steps": 1000, "lr": 1e-6}}  # it leads nowhere, but takes its time
+        fact: Any = {**FACT, "subject": "Tim Duncan"}
+        held = client.edit(model=MODEL, editor="rome", hparams=search, wait=False, **fact)
+        wait_until(lambda: client.order(held.id).progress is not None, stack.logs)
+        frozen.suspend()
+        assert client.cancel(held.id, timeout=60).status == "cancelled"
         order = client.edit(model=MODEL, editor="memit", timeout=120, **FACT)
         assert order.applied
     assert stack.output.count("is frozen") == said + 1
