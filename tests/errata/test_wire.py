@@ -1,7 +1,8 @@
 """When a request is sent again and when not, and what is said when no answer comes."""
 
-import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -213,12 +214,23 @@ def test_a_stack_that_has_ended_left_its_data(ask: Either, data: Path) -> None:
     assert f"it goes on with the data in {data}" in refused(ask)
 
 
-def test_a_stack_that_runs_is_told_with_where_it_listens(ask: Either, data: Path) -> None:
-    (data / LOCK).write_text(f"{os.getpid()}\nhttp://127.0.0.1:9000\n")
-    assert f"`errata up` (pid {os.getpid()})" in refused(ask)
+@pytest.fixture
+def looks_like_a_stack() -> Iterator[int]:
+    """The pid of a process that does nothing, under the name of a stack."""
+    argv = [sys.executable, "-c", "import time; time.sleep(300)", "errata.stack"]
+    with subprocess.Popen(argv) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_a_stack_that_runs_is_told_with_where_it_listens(
+    ask: Either, data: Path, looks_like_a_stack: int
+) -> None:
+    (data / LOCK).write_text(f"{looks_like_a_stack}\nhttp://127.0.0.1:9000\n")
+    assert f"`errata up` (pid {looks_like_a_stack})" in refused(ask)
     assert "listens at http://127.0.0.1:9000" in refused(ask)
     assert "its API is away" in refused(ask, "http://127.0.0.1:9000")
-    (data / LOCK).write_text(f"{os.getpid()}\n\n")
+    (data / LOCK).write_text(f"{looks_like_a_stack}\n\n")
     assert "does not listen yet" in refused(ask)
 
 
