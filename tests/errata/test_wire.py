@@ -24,8 +24,9 @@ from errata.errors import (
     Refused,
     ServerNotRunning,
 )
-from errata.places import LOCK
+from errata.places import LOCK, Holder
 from errata.wire import Attempts
+from tests.conftest import wait_until
 from tests.errata.answers import FACT, model, order, page, problem
 from tests.errata.either import URL, Either, FakeServer, answered
 
@@ -219,6 +220,8 @@ def looks_like_a_stack() -> Iterator[int]:
     """The pid of a process that does nothing, under the name of a stack."""
     argv = [sys.executable, "-c", "import time; time.sleep(300)", "errata.stack"]
     with subprocess.Popen(argv) as process:
+        # The parent goes on a moment before the kernel shows the new command line.
+        wait_until(Holder(process.pid, None).lives)
         yield process.pid
         process.kill()
 
