@@ -77,7 +77,7 @@ class Lineage:
             models.register(tx, model, model_id=model, roots=())
             tx.session.flush()
             row = Lease(model_id=model, holder="benchmark", epoch=EPOCH, expires_at=expires)
-            tx.session.add(row)
+            tx.session.merge(row)  # registering has made one
             tx.session.flush()
             fingerprint = view.fingerprint(State())
             base = work.model_ready(
@@ -152,7 +152,7 @@ class Lineage:
             right = torch.randn(1, facts.d_key, generator=chance) * 1e-3
             name = self._view.down_proj(layer)
             deltas[name] = LowRank(left, right)
-            written[name] = Written(right.T.contiguous(), left)
+            written[name] = Written(right.T.clone(), left.clone())
         return Outcome(deltas, written, {})
 
     def _claim(self) -> Claimed:
