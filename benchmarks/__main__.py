@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 
-BENCHES = ("keys", "search", "walk")
+BENCHES = ("keys", "search", "walk", "latency", "restore", "startup")
+_WITHOUT_DATA = {"restore", "startup"}
 
 
 def main() -> None:
@@ -16,7 +17,9 @@ def main() -> None:
     if not args.data:
         parser.error("name the folder of benchmark data with --data or ERRATA_DATA")
     for name in BENCHES:
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--data", args.data]
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        if name not in _WITHOUT_DATA:
+            command += ["--data", args.data]
         print(f"\n$ python -m benchmarks.{name}", flush=True)
         subprocess.run(command, check=True)  # noqa: S603 - our own modules
 
