@@ -67,10 +67,10 @@ Timeout = Annotated[
 LONG_WAIT = LONG
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Give a console that is as wide as the terminal, or wide enough for a pipe."""
+def console(*, stderr: bool = False, piped: int = PIPE_WIDTH) -> Console:
+    """Give a console that is as wide as the terminal, or `piped` columns where there is none."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else piped, highlight=False)
 
 
 class LeftAlone(KeyboardInterrupt):

@@ -14,6 +14,8 @@ from errata.client import Client
 from errata.demo_facts import ALONE, MODEL, TOGETHER
 from errata.errors import ErrataError
 
+PAGE_WIDTH = 110
+
 
 def demo(
     data_dir: Annotated[
@@ -22,7 +24,7 @@ def demo(
     ] = None,
 ) -> None:
     """Edit facts in SmolLM2, see what moved, take it all back, and check that nothing is left."""
-    out = console()
+    out = console(piped=PAGE_WIDTH)  # a page to read, with rules across it
     try:
         with ExitStack() as stack:
             folder = data_dir or Path(
