@@ -99,13 +99,21 @@ class ModelHost:
 
     def state_of(self, snapshot: str) -> State:
         """The weights of any snapshot of this model, from memory or built again."""
-        if snapshot == self.head:
-            return self.view.current
-        state = self._states.get(snapshot)
-        if state is None:
-            state, _ = self.materialise(snapshot)
-            self._states.put(snapshot, state)
-        return state
+        state = self._at_hand(snapshot)
+        return self._built(snapshot)[0] if state is None else state
+
+    def content_of(self, snapshot: str) -> tuple[State, Lineage]:
+        """Both the weights of a snapshot and what it consists of; one fold serves both."""
+        state = self._at_hand(snapshot)
+        return self._built(snapshot) if state is None else (state, self.lineage_of(snapshot))
+
+    def _at_hand(self, snapshot: str) -> State | None:
+        return self.view.current if snapshot == self.head else self._states.get(snapshot)
+
+    def _built(self, snapshot: str) -> tuple[State, Lineage]:
+        state, lineage = self.materialise(snapshot)
+        self._states.put(snapshot, state)
+        return state, lineage
 
     def lineage_of(self, snapshot: str) -> Lineage:
         """What a snapshot consists of."""

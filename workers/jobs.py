@@ -26,6 +26,7 @@ from editing.run import Stopwatch
 from editing.stats.store import MomentKey
 from editing.step import Step
 from workers.bench import Bench
+from workers.host import Lineage
 from workers.patience import Work, undisturbed
 
 _EARLIER = 32  # facts of earlier live edits that a promotion report asks for
@@ -88,13 +89,12 @@ def run_restore(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     """Make an older snapshot's content the head again, bit for bit."""
     host, source = bench.host, order.source or ""
 
-    def replay() -> Generator[Step, None, State]:
-        state = host.state_of(source)
+    def replay() -> Generator[Step, None, tuple[State, Lineage]]:
+        content = host.content_of(source)
         yield Step("solve", 1, 1)
-        return state
+        return content
 
-    state = yield from undisturbed(lambda: watch.timed(replay()))
-    lineage = yield from bench.ask(lambda _: host.lineage_of(source))
+    state, lineage = yield from undisturbed(lambda: watch.timed(replay()))
     end: Json = {
         "source": source,
         "fingerprint": host.view.fingerprint(state),

@@ -167,9 +167,9 @@ async def cancel_edit(
             _cancel(house, edit_id, None)
 
     order = await run_in_threadpool(_cancel, house, edit_id, if_match)
-    if order.status in edits.SETTLED:
-        return JSONResponse(order.model_dump(mode="json"))
     said = order.model_dump(mode="json")
+    if order.status in edits.SETTLED:
+        return JSONResponse(said)
     return await ordering.follow_up(house, request, said, {}, wait, meanwhile=again)
 
 

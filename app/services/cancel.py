@@ -24,7 +24,7 @@ def request(tx: Tx, edit_id: str, *, if_match: str | None = None) -> Edit:
     """
     edit = edits.get(tx, edit_id)
     # The claim holds this lock, so the queue does not change under it.
-    require_head(locked_model(tx, edit.model_id), if_match)
+    require_head(locked_model(tx, edit.model_id).head_id, if_match)
     tx.session.refresh(edit, with_for_update={"key_share": True})
     if edit.status in edits.SETTLED:
         raise OrderSettled(edit=edit_id, status=edit.status)

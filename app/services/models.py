@@ -121,7 +121,7 @@ def remove(tx: Tx, model_id: str, *, if_match: str | None = None) -> None:
     model = locked_model(tx, model_id)
     if model.removed_at is not None:  # somebody was faster
         raise ModelNotFound(model_id)
-    require_head(model, if_match)
+    require_head(model.head_id, if_match)
     model.status, model.removed_at = "removed", datetime.now(UTC)
     unsettled = select(Edit).where(
         Edit.model_id == model_id, Edit.status.in_(("queued", "running"))

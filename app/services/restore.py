@@ -59,7 +59,7 @@ def foresee(
     snapshot = _restorable(tx, snapshot_id, model)
     # Locked, so that head and queue are those of one moment.
     row = locked_model(tx, snapshot.model_id)
-    require_head(row, if_match)
+    require_head(row.head_id, if_match)
     unsettled = select(Edit).where(Edit.model_id == row.id, Edit.status.in_(("queued", "running")))
     return Foreseen(
         snapshot=snapshot,

@@ -43,10 +43,10 @@ def locked_model(tx: Tx, model_id: str) -> Model:
     return model
 
 
-def require_head(model: Model, if_match: str | None) -> None:
-    """Raise HeadMoved unless the model's head is the one that a caller named, if one was."""
-    if if_match is not None and if_match != model.head_id:
-        raise HeadMoved(expected=if_match, head=model.head_id)
+def require_head(head: str | None, if_match: str | None) -> None:
+    """Raise HeadMoved unless a model's head is the one that a caller named, if one was."""
+    if if_match is not None and if_match != head:
+        raise HeadMoved(expected=if_match, head=head)
 
 
 def settle_edit(

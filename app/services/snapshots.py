@@ -46,7 +46,7 @@ def label(tx: Tx, snapshot_id: str, name: str | None, *, if_match: str | None = 
     """
     snapshot = get(tx, snapshot_id)
     # Locked, so that two callers who want one label come one after the other.
-    require_head(locked_model(tx, snapshot.model_id), if_match)
+    require_head(locked_model(tx, snapshot.model_id).head_id, if_match)
     tx.session.refresh(snapshot)
     if snapshot.label == name:
         return snapshot

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from app.errors import HeadMoved, Json, ModelNotFound, NoRequests, QueueFull
+from app.errors import Json, ModelNotFound, NoRequests, QueueFull
 from app.queue import outbox, streams
 from app.queue.messages import RunEdit
 from app.services import models
+from app.services.settle import require_head
 from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
@@ -76,8 +77,7 @@ def enqueue(
     if row is None:
         raise ModelNotFound(model_id)
     next_ord, head = row
-    if if_match is not None and if_match != head:
-        raise HeadMoved(expected=if_match, head=head)
+    require_head(head, if_match)
     if max_queued is not None and _unsettled(tx, model_id, max_queued) >= max_queued:
         raise QueueFull(model=model_id, limit=max_queued)
     edit = Edit(
