@@ -11,7 +11,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11.14-slim-bookworm
 ENV PYTHONUNBUFFERED=1 PROMETHEUS_DISABLE_CREATED_SERIES=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1
 # The same user as the worker's: a new volume takes its owner from the image that mounts it first.
 RUN useradd --uid 10001 --create-home errata && install -d -o errata -g errata /data
 WORKDIR /errata
@@ -19,8 +19,7 @@ WORKDIR /errata
 # Give an index without a password: it stays in the image.
 ARG PIP_EXTRA_INDEX_URL
 COPY pyproject.toml constraints.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    touch README.md LICENSE && pip install -c constraints.txt ".[server]"
+RUN touch README.md LICENSE && pip install -c constraints.txt ".[server]"
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps --force-reinstall /wheels/*.whl
 USER 10001

