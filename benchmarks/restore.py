@@ -27,9 +27,10 @@ from app.store.db import Database
 from app.store.migrate import upgrade
 from app.store.tables import Lease
 from benchmarks.common import loaded, parser
-from editing.delta import LowRank, Outcome, Written
+from editing.delta import LowRank
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome, Written
 from editing.run import Stopwatch, finish
 from editing.walk import Plan
 from errata.stack.postgres import Postgres
@@ -152,7 +153,7 @@ class Lineage:
             right = torch.randn(1, facts.d_key, generator=chance) * 1e-3
             name = self._view.down_proj(layer)
             deltas[name] = LowRank(left, right)
-            written[name] = Written(right.T.clone(), left.clone())
+            written[name] = Written(right.T.clone(), left.clone(), left.clone())
         return Outcome(deltas, written, {})
 
     def _claim(self) -> Claimed:

@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from .errors import UnknownEditor
 from .hparams import MemitHparams, RomeHparams, RRomeHparams
+
+Family = Literal[
+    "closed form", "post-processor", "gradient", "neurons", "paths", "hypernetwork", "in context"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +24,8 @@ class Method:
     batch: bool  # takes many facts at once; otherwise they are applied in turn
     remembers: bool  # earlier live edits enter the solve
     summary: str
+    family: Family = "closed form"
+    low_rank: bool = True  # the rank of its deltas is bounded by what it was asked to write
 
 
 METHODS: Mapping[str, Method] = {

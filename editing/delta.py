@@ -1,19 +1,25 @@
-"""What an edit changes: factored deltas, and the keys and values that it wrote."""
+"""Changes of one weight: factored, of a few rows or columns, or of every entry; and of the prompt.
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+    LowRank   left @ right                       what a closed form or an adapter writes
+    Slices    some rows or columns               what a method writes that owns a few neurons
+    Dense     a whole matrix                     what a gradient wrote
+    Preface   a text before every prompt         what a method writes that leaves the weights alone
+
+Every one of them can be added to a float32 weight in one canonical order, so that a state made of
+a base and many deltas comes back bit for bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
-from .errors import BlobUnreadable, NonFiniteDelta
-
-_FORMAT = "errata-outcome-1"
 # Rows of a weight updated together: few enough to stay in a core's cache while terms are added.
 _BLOCK_ELEMENTS = 1 << 17
+
+PREFACE = "preface"  # the name under which an outcome keeps a Preface, beside weights' names
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,10 @@ class LowRank:
         """left @ right [d_out, d_in], for tests and reports; weights are built by `add_to`."""
         return self.left @ self.right
 
+    def at(self, keys: Tensor) -> Tensor:
+        """What the change adds to the answers at keys [d_in, n], float64: [d_out, n]."""
+        return self.left.double() @ (self.right.double() @ keys.double())
+
     def add_to(self, weight: Tensor) -> None:
         """Add to a float32 weight [d_out, d_in], in place, in the one canonical order.
 
@@ -63,79 +73,139 @@ class LowRank:
             for i in range(self.rank):
                 block.add_(left[start : start + rows, i : i + 1] * right[i])
 
-    def is_finite(self) -> bool:
-        """Whether neither factor holds NaN or infinity."""
-        return bool(self.left.isfinite().all() and self.right.isfinite().all())
+    def then(self, later: "LowRank") -> "LowRank":
+        """Both changes, the later one added behind this one."""
+        left = torch.cat([self.left, later.left], dim=1)
+        return LowRank(left, torch.cat([self.right, later.right], dim=0))
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """The association one edit wrote into one weight, so that later edits can respect it.
+class Slices:
+    """A change of some rows (axis 0) or columns (axis 1) of one weight, float32.
 
-    keys   [d_in, n]   inputs of the weight
-    values [d_out, n]  what its module answers at these keys after the edit, bias included
+    index  [n]         which of them; one may be named more than once
+    values [n, d_in]   what is added to each row, or [n, d_out] to each column
     """
 
-    keys: Tensor
+    axis: Literal[0, 1]
+    index: Tensor
     values: Tensor
+    shape: tuple[int, int]  # of the weight, [d_out, d_in]
+
+    @property
+    def rank(self) -> int:
+        """Number of slices, an upper bound of the matrix's rank."""
+        return len(self.index)
+
+    def norm(self) -> float:
+        """Frobenius norm of the change."""
+        return float(self.matrix().double().norm())
+
+    def matrix(self) -> Tensor:
+        """The change as a whole matrix [d_out, d_in]."""
+        whole = torch.zeros(self.shape, dtype=torch.float32, device=self.values.device)
+        self.add_to(whole)
+        return whole
+
+    def at(self, keys: Tensor) -> Tensor:
+        """What the change adds to the answers at keys [d_in, n], float64: [d_out, n]."""
+        values, keys = self.values.double(), keys.double()
+        if self.axis == 1:
+            return values.mT @ keys[self.index]
+        out = torch.zeros(self.shape[0], keys.shape[1], dtype=keys.dtype, device=keys.device)
+        return out.index_add_(0, self.index, values @ keys)
+
+    def add_to(self, weight: Tensor) -> None:
+        """Add to a float32 weight [d_out, d_in], in place, one slice after another."""
+        values = self.values.to(weight.device)
+        for number, at in enumerate(self.index.tolist()):
+            weight.select(self.axis, at).add_(values[number])
+
+    def then(self, later: "Slices") -> "Slices":
+        """Both changes, the later one added behind this one."""
+        index = torch.cat([self.index, later.index])
+        return Slices(self.axis, index, torch.cat([self.values, later.values]), self.shape)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an editor returns: a delta for each changed weight, what it wrote, and notes."""
+class Dense:
+    """A change of every entry of one weight, float32 [d_out, d_in]."""
 
-    deltas: Mapping[str, LowRank]
-    written: Mapping[str, Written] = field(default_factory=dict[str, Written])
-    notes: Mapping[str, object] = field(default_factory=dict[str, object])
+    whole: Tensor
 
-    def require_finite(self) -> None:
-        """Raise NonFiniteDelta before anything bad can touch a weight."""
-        for name, delta in self.deltas.items():
-            if not delta.is_finite():
-                raise NonFiniteDelta(weight=name)
+    @property
+    def rank(self) -> int:
+        """The upper bound of the matrix's rank that its shape gives."""
+        return min(self.whole.shape)
 
-    def to_bytes(self) -> bytes:
-        """As safetensors; equal outcomes give equal bytes."""
-        tensors: dict[str, Tensor] = {}
-        for name, delta in self.deltas.items():
-            tensors[f"{name}:left"], tensors[f"{name}:right"] = delta.left, delta.right
-        for name, pair in self.written.items():
-            tensors[f"{name}:keys"], tensors[f"{name}:values"] = pair.keys, pair.values
-        parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        notes = json.dumps({"format": _FORMAT, "notes": self.notes}, sort_keys=True)
-        return save(parts, metadata={"errata": notes})
+    def norm(self) -> float:
+        """Frobenius norm of the change."""
+        return float(self.whole.double().norm())
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Outcome":
-        """Read what `to_bytes` wrote. Raises BlobUnreadable."""
-        tensors, about = read_safetensors(data, _FORMAT)
-        deltas = {name: LowRank(*pair) for name, pair in _pairs(tensors, "left", "right")}
-        written = {name: Written(*pair) for name, pair in _pairs(tensors, "keys", "values")}
-        return cls(deltas, written, cast("dict[str, object]", about.get("notes", {})))
+    def matrix(self) -> Tensor:
+        """The change itself."""
+        return self.whole
+
+    def at(self, keys: Tensor) -> Tensor:
+        """What the change adds to the answers at keys [d_in, n], float64: [d_out, n]."""
+        return self.whole.double() @ keys.double()
+
+    def add_to(self, weight: Tensor) -> None:
+        """Add to a float32 weight [d_out, d_in], in place."""
+        weight.add_(self.whole.to(weight.device))
+
+    def then(self, later: "Dense") -> "Dense":
+        """Both changes as one; rounded once, so not bit for bit the one after the other."""
+        return Dense(self.whole + later.whole)
 
 
-def _pairs(
-    tensors: Mapping[str, Tensor], one: str, other: str
-) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    """The tensors `name:one` and `name:other` of every name. Raises BlobUnreadable."""
-    ends = (f":{one}", f":{other}")
-    for name in sorted({full.rpartition(":")[0] for full in tensors if full.endswith(ends)}):
-        try:
-            yield name, (tensors[name + ends[0]], tensors[name + ends[1]])
-        except KeyError as error:
-            raise BlobUnreadable(f"it lacks {error}") from error
+@dataclass(frozen=True, slots=True)
+class Preface:
+    """A text that stands before every prompt the model is asked. No weight changes."""
+
+    text: str
+
+    @property
+    def rank(self) -> int:
+        """No weight changes."""
+        return 0
+
+    def then(self, later: "Preface") -> "Preface":
+        """Both texts, the later one behind this one: nearer to the prompt."""
+        return Preface(self.text + later.text)
 
 
-def read_safetensors(data: bytes, expected: str) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Tensors and our header of safetensors bytes. Raises BlobUnreadable."""
-    try:
-        tensors = load(data)
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        about = json.loads(header["__metadata__"]["errata"])
-        found = about["format"]
-    except Exception as error:  # safetensors raises its own and built-in errors alike
-        raise BlobUnreadable(f"{type(error).__name__}: {error}") from error
-    if found != expected:
-        raise BlobUnreadable(f"it holds {found!r}, expected {expected!r}")
-    return tensors, about
+Change = LowRank | Slices | Dense  # of a weight
+Delta = Change | Preface
+
+
+def tensors_of(delta: Delta) -> dict[str, Tensor]:
+    """The tensors a delta is kept as; `delta_of` makes it anew."""
+    match delta:
+        case LowRank(left, right):
+            return {"left": left, "right": right}
+        case Slices(axis, index, values, shape):
+            about = {"axis": torch.tensor(axis), "shape": torch.tensor(shape)}
+            return {**about, "index": index, "slices": values}
+        case Dense(whole):
+            return {"whole": whole}
+        case Preface(text):
+            return {"text": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+
+
+def delta_of(parts: Mapping[str, Tensor]) -> Delta:
+    """The delta that `tensors_of` gave these tensors for. Raises KeyError where one is lacking."""
+    if "left" in parts or "right" in parts:
+        return LowRank(parts["left"], parts["right"])
+    if "whole" in parts:
+        return Dense(parts["whole"])
+    if "text" in parts:
+        return Preface(bytes(parts["text"].tolist()).decode())
+    rows, columns = parts["shape"].tolist()
+    axis: Literal[0, 1] = 1 if int(parts["axis"]) else 0
+    return Slices(axis, parts["index"], parts["slices"], (rows, columns))
+
+
+def is_finite(delta: Delta) -> bool:
+    """Whether no number of a delta is NaN or infinity."""
+    return all(bool(part.isfinite().all()) for part in tensors_of(delta).values())

@@ -2,20 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from .delta import Outcome
+from .outcome import Outcome
 from .solve import Metric
+
+T = TypeVar("T")
+
+
+Entry = tuple[str, Callable[[], Outcome]]  # the edit's id, and what it did, read when asked for
 
 
 @dataclass(slots=True)
 class _Folded:
-    """A metric with the keys of the first `count` entries already in it."""
+    """What came of the entries of these ids."""
 
     ids: tuple[str, ...]
-    metric: Metric
+    value: Any
 
 
 @dataclass(slots=True)
@@ -27,7 +33,7 @@ class History:
     passes on from one History to the next.
     """
 
-    entries: Sequence[tuple[str, Callable[[], Outcome]]] = ()
+    entries: Sequence[Entry] = ()
     folds: dict[tuple[str, object], _Folded] = field(
         default_factory=dict[tuple[str, object], _Folded]
     )
@@ -50,17 +56,31 @@ class History:
         `made_by` names what made the base metric (lambda, statistics). Folding costs d_k^2 a key;
         after a restart or a restore all keys are folded anew.
         """
+
+        def fold(metric: Metric, fresh: Sequence[Entry]) -> Metric:
+            keys = _keys(fresh, weight)
+            return metric if keys is None else metric.with_keys(keys)
+
+        return self.folded(weight, ("metric", made_by), base, fold)
+
+    def folded(
+        self,
+        weight: str,
+        made_by: object,
+        start: T,
+        fold: Callable[[T, Sequence[Entry]], T],
+    ) -> T:
+        """`start` with all entries folded in, oldest first; only those not yet folded are read."""
         ids = tuple(name for name, _ in self.entries)
         known = self.folds.get((weight, made_by))
         if known is None or known.ids != ids[: len(known.ids)]:
-            known = _Folded((), base)
-        fresh = _keys(self.entries[len(known.ids) :], weight)
-        metric = known.metric if fresh is None else known.metric.with_keys(fresh)
-        self.folds[weight, made_by] = _Folded(ids, metric)
-        return metric
+            known = _Folded((), start)
+        value = fold(cast("T", known.value), self.entries[len(known.ids) :])
+        self.folds[weight, made_by] = _Folded(ids, value)
+        return value
 
 
-def _keys(entries: Sequence[tuple[str, Callable[[], Outcome]]], weight: str) -> Tensor | None:
+def _keys(entries: Sequence[Entry], weight: str) -> Tensor | None:
     written = [load().written.get(weight) for _, load in entries]
     columns = [pair.keys for pair in written if pair is not None]
     return torch.cat([c.double() for c in columns], dim=1) if columns else None

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from .catalogue import method as find_method
 from .errors import InvalidHparam, NonFiniteValue, UnknownHparam
 from .hparams import Hparams
-from .tuned import ModelFacts, behind_a_norm, placement, published
+from .tuned import ModelFacts, behind_a_norm, late_placement, placement, published
 
 
 def check(method: str, overrides: Mapping[str, object]) -> None:
@@ -28,19 +28,32 @@ def check(method: str, overrides: Mapping[str, object]) -> None:
 def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> Hparams:
     """Defaults, then the rules, then the published row, then the caller's overrides."""
     check(method, overrides)
-    values = {
-        "layers": placement(method, facts),
-        **behind_a_norm(facts),
-        **published(method, facts),
-        **dict(_flat(overrides)),
-    }
-    layers = tuple(cast("list[int]", values["layers"]))
-    values["layers"] = layers
-    # The search runs the layers above the last edited one, so there must be one.
-    if not layers or not all(0 <= layer < facts.layers - 1 for layer in layers):
-        must = f"between 0 and {facts.layers - 2} for this model of {facts.layers} layers"
-        raise InvalidHparam("layers", value=list(layers), must=must)
-    return _build(find_method(method).hparams, values)
+    kind = find_method(method).hparams
+    known = dict(_leaves(kind))
+    given = dict(_flat(overrides))
+    values = {**behind_a_norm(facts), **published(method, facts), **given}
+    values = {name: value for name, value in values.items() if name in known}
+    if "layers" in known:
+        values.setdefault("layers", placement(method, facts))
+    if "late_layers" in known and values.get("late_layers") is None:
+        values["late_layers"] = late_placement(method, facts)
+    for name in ("layers", "late_layers"):
+        if name in known:
+            values[name] = _within(name, values[name], facts, searched="search.steps" in known)
+    if values.get("key_site") == "prompt_last" and "layers" not in given:
+        values["layers"] = values["late_layers"]
+    return _build(kind, values)
+
+
+def _within(name: str, value: object, facts: ModelFacts, *, searched: bool) -> tuple[int, ...]:
+    """Layers as a tuple. Raises InvalidHparam where the model has no such layers."""
+    layers = tuple(cast("list[int]", value))
+    # A search runs the layers above the last edited one, so there must be one.
+    last = facts.layers - (2 if searched else 1)
+    if not layers or not all(0 <= layer <= last for layer in layers):
+        must = f"between 0 and {last} for this model of {facts.layers} layers"
+        raise InvalidHparam(name, value=list(layers), must=must)
+    return layers
 
 
 def schema(method: str) -> dict[str, object]:
@@ -90,6 +103,9 @@ def _check_value(name: str, value: object, hint: Any, knob: Field[Any]) -> None:
             raise InvalidHparam(name, value=value, must=f"one of {list(choices)}")
     elif get_origin(hint) is tuple:
         _check_layers(name, value, knob.metadata.get("length"))
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise InvalidHparam(name, value=value, must="true or false")
     else:
         _check_number(name, value, hint, knob)
 
@@ -148,11 +164,15 @@ def _value_schema(hint: Any, knob: Field[Any]) -> dict[str, object]:  # noqa: AN
         found["default"] = knob.default
     if choices := _choices(hint, knob):
         return {**found, "enum": list(choices)}
-    if get_origin(hint) is tuple:
+    optional = get_origin(hint) in {Union, types.UnionType}
+    if optional:
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    name = "array" if get_origin(hint) is tuple else _JSON[hint]
+    found["type"] = [name, "null"] if optional else name
+    if name == "array":
         length = knob.metadata.get("length")
         limits = {"minItems": 1} if length is None else {"minItems": length, "maxItems": length}
-        return {**found, "type": "array", "items": {"type": "integer", "minimum": 0}, **limits}
-    found |= {"minimum": knob.metadata["low"], "maximum": knob.metadata["high"]}
-    if get_origin(hint) in {Union, types.UnionType}:
-        return {**found, "type": ["number", "null"]}
-    return {**found, "type": _JSON[hint]}
+        return {**found, "items": {"type": "integer", "minimum": 0}, **limits}
+    if name in {"number", "integer"}:
+        found |= {"minimum": knob.metadata["low"], "maximum": knob.metadata["high"]}
+    return found

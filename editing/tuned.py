@@ -53,12 +53,52 @@ _MEMIT: Mapping[str, Mapping[str, object]] = {
     },
 }
 
+
+_EMMET: Mapping[str, Mapping[str, object]] = {
+    "gpt2-xl": {
+        "layers": (17,),
+        "second_moment_weight": 10_000.0,
+        "search.steps": 20,
+        **_CLAMPED,
+    },
+    "gpt-j-6b": {"layers": (5,), "second_moment_weight": 100_000.0, "search.steps": 20, **_CLAMPED},
+    "llama-2-7b": {"layers": (5,), "second_moment_weight": 100_000.0},
+    "llama-3-8b": {"layers": (5,), "second_moment_weight": 100_000.0, **_CLAMPED},
+}
+
+
+def _searched(row: Mapping[str, object], **more: object) -> Mapping[str, object]:
+    """What MEMIT's row says of layers and search, for a method with another metric."""
+    return {n: v for n, v in row.items() if n != "second_moment_weight"} | more
+
+
+_ALPHAEDIT = {model: _searched(row, threshold=2e-2, damping=10.0) for model, row in _MEMIT.items()}
+_PMET: Mapping[str, Mapping[str, object]] = {
+    "gpt2-xl": _MEMIT["gpt2-xl"],
+    "gpt-j-6b": {
+        **_MEMIT["gpt-j-6b"],
+        "search.steps": 30,
+        "search.lr": 0.2,
+        "search.kl_factor": 1.0,
+    },
+    "llama-2-7b": {
+        **_MEMIT["llama-2-7b"],
+        "search.steps": 20,
+        "search.max_norm": 1.0,
+    },
+}
+
 # method -> model -> dotted hparam -> value
 TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "rome": _ROME,
     "r-rome": _ROME,
+    "emmet": _EMMET,
     "memit": _MEMIT,
     "memit-history": _MEMIT,
+    "prune": _MEMIT,
+    "rect": _MEMIT,
+    "alphaedit": _ALPHAEDIT,
+    "pmet": _PMET,
 }
 
 # model_type -> (depth of ROME's layer, depth of the last edited layer of a band), as shares of all
@@ -81,17 +121,34 @@ DEPTHS: Mapping[str, tuple[float, float]] = {
     "qwen3": _QWEN,
 }
 _BAND = 0.16
+_LATE = 0.6  # the end of a band written at the prompt's last token: the subject has moved there
+_RELATION = (0.21, 0.42)  # where RaKE traces relations in attention
+
+# Which rule places a method's layers; the others edit a band.
+_ONE_LAYER = {"rome", "r-rome", "emmet"}
 
 
 def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
     """The layers that `method` edits in a model that nobody tuned, lowest first."""
     rome, end = DEPTHS.get(facts.model_type, _LLAMA)
-    top = facts.layers - 2  # the search needs a layer above the edited one
-    if method in {"rome", "r-rome"}:
-        return (min(round(rome * facts.layers), top),)
-    last = min(round(end * facts.layers), top)
-    width = min(max(round(_BAND * facts.layers), 1), 6, last + 1)
-    return tuple(range(last - width + 1, last + 1))
+    if method in _ONE_LAYER:
+        return _ending(rome, 1, facts)
+    if method == "attention":
+        low, high = (round(share * facts.layers) for share in _RELATION)
+        return _ending(_RELATION[1], high - low, facts)
+    return _ending(end, round(_BAND * facts.layers), facts)
+
+
+def late_placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
+    """The layers that `method` writes at the prompt's last token, lowest first."""
+    return _ending(_LATE, 1 if method in _ONE_LAYER else round(_BAND * facts.layers), facts)
+
+
+def _ending(depth: float, width: int, facts: ModelFacts) -> tuple[int, ...]:
+    """So many layers up to a depth, a share of all; at most six, below the last layer."""
+    last = min(round(depth * facts.layers), facts.layers - 2)  # a search needs one above
+    first = last - min(max(width, 1), 6, last + 1) + 1
+    return tuple(range(first, last + 1))
 
 
 # Only the direction of what enters a norm counts. A delta as long as what it is added to turns it
@@ -107,4 +164,4 @@ def behind_a_norm(facts: ModelFacts) -> Mapping[str, object]:
 def published(method: str, facts: ModelFacts) -> Mapping[str, object]:
     """The row tuned for this shape of model, empty where there is none."""
     name = SHAPES.get((facts.model_type, facts.layers, facts.d_key))
-    return TUNED[method].get(name, {}) if name else {}
+    return TUNED.get(method, {}).get(name, {}) if name else {}

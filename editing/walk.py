@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from .catalogue import METHODS, Method
+from .catalogue import Method
 from .catalogue import method as find_method
-from .delta import LowRank, Outcome, Written
+from .delta import Delta, Preface
 from .errors import EmptyField
 from .history import History
-from .hparams import Hparams
+from .hparams import Contexts, Hparams, Statistics
 from .knobs import resolve
 from .metrics.promotion import promotion_report
 from .model.scoring import score
 from .model.state import State
+from .outcome import Outcome, Written
 from .run import Stopwatch, finish, under
 from .stats.moments import ensure_moments
 from .stats.prefixes import ensure_prefixes
+from .stats.store import SiteKind
 from .step import Step
 from .tuned import placement
 
@@ -82,11 +84,27 @@ def prepare(
     base = State()
     hparams = plan.hparams
     fingerprint = view.fingerprint(base)
-    usual = {n for name in METHODS for n in placement(name, view.facts)}
-    layers = sorted(usual | set(hparams.layers))
-    yield from under(view, base, ensure_prefixes(view, hparams.contexts, fingerprint))
-    collecting = ensure_moments(view, layers, hparams.statistics, fingerprint, texts)
-    yield from under(view, base, collecting)
+    contexts = getattr(hparams, "contexts", None)
+    if isinstance(contexts, Contexts):
+        yield from under(view, base, ensure_prefixes(view, contexts, fingerprint))
+    recipe = getattr(hparams, "statistics", None)
+    if isinstance(recipe, Statistics):
+        for site, layers in counted(view, hparams).items():
+            collecting = ensure_moments(view, layers, recipe, fingerprint, texts, site=site)
+            yield from under(view, base, collecting)
+
+
+def counted(view: "ModelView", hparams: Hparams) -> dict[SiteKind, list[int]]:
+    """Whose keys are counted for a method: of its own layers, and of those usual for others."""
+    layers = set(hparams.layers)
+    if getattr(hparams, "key_site", "subject_last") != "subject_last":
+        layers |= set(hparams.late_layers)
+    usual = {n for name in ("rome", "memit") for n in placement(name, view.facts)}
+    found: dict[SiteKind, list[int]] = {"mlp": sorted(layers | usual)}
+    written = {getattr(hparams, "sites", "mlp"), getattr(hparams, "write", "mlp")}
+    if written & {"attention", "both"}:
+        found["attention"] = sorted(layers)
+    return found
 
 
 def already_answers(
@@ -128,25 +146,25 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     """Outcomes made one after another as one; values move with the changes that came later."""
     if len(parts) == 1:
         return parts[0]
-    deltas: dict[str, LowRank] = {}
+    deltas: dict[str, Delta] = {}
     written: dict[str, Written] = {}
     for part in parts:
         for name, delta in part.deltas.items():
             old = deltas.get(name)
-            deltas[name] = delta if old is None else _side_by_side(old, delta)
+            # A method's deltas of one weight are of one kind.
+            deltas[name] = delta if old is None else old.then(delta)  # pyright: ignore[reportArgumentType]
             pair = written.get(name)
-            if pair is not None:
-                shift = delta.left.double() @ (delta.right.double() @ pair.keys.double())
-                written[name] = Written(pair.keys, (pair.values.double() + shift).float())
+            if pair is not None and not isinstance(delta, Preface):
+                shift = delta.at(pair.keys)
+                moved = ((part.double() + shift).float() for part in (pair.values, pair.targets))
+                written[name] = Written(pair.keys, *moved)
         for name, pair in part.written.items():
             old_pair = written.get(name)
             if old_pair is not None:
-                keys = torch.cat([old_pair.keys, pair.keys], dim=1)
-                pair = Written(keys, torch.cat([old_pair.values, pair.values], dim=1))  # noqa: PLW2901
+                pair = Written(  # noqa: PLW2901
+                    torch.cat([old_pair.keys, pair.keys], dim=1),
+                    torch.cat([old_pair.values, pair.values], dim=1),
+                    torch.cat([old_pair.targets, pair.targets], dim=1),
+                )
             written[name] = pair
     return Outcome(deltas, written, {"parts": [dict(part.notes) for part in parts]})
-
-
-def _side_by_side(first: LowRank, second: LowRank) -> LowRank:
-    left = torch.cat([first.left, second.left], dim=1)
-    return LowRank(left, torch.cat([first.right, second.right], dim=0))

@@ -11,11 +11,11 @@ from app.services.work import Entry, Manifest, manifest
 from app.store.blobs import Blobs
 from app.store.db import Database
 from app.store.tables import Snapshot
-from editing.delta import Outcome
 from editing.errors import BlobUnreadable, FingerprintMismatch
 from editing.history import History
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from workers.states import OutcomeCache, StateCache
 
 LOST = (BlobDamaged, BlobMissing, BlobUnreadable)  # a snapshot that needs such a blob is unknown

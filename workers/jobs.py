@@ -10,7 +10,6 @@ serves its head; a job may be closed at any of its steps.
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from safetensors import safe_open
@@ -18,9 +17,9 @@ from safetensors import safe_open
 from app.services import work
 from app.services.work import Claimed, Entry
 from editing import walk
-from editing.delta import Outcome
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from editing.request import EditRequest
 from editing.run import Stopwatch
 from editing.stats.store import MomentKey
@@ -121,13 +120,8 @@ def run_statistics(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]
             yield step
 
     yield from undisturbed(lambda: watch.timed(prepare()))
-    recipe = plan.hparams.statistics
-    key = MomentKey(view.fingerprint(State()), layer=0, recipe=recipe)
     report: Json = {
-        "statistics": [
-            {"layer": n, "tokens": _tokens(view, replace(key, layer=n)), "text": recipe.text}
-            for n in plan.hparams.layers
-        ],
+        "statistics": _counts(view, plan),
         "seconds": time.monotonic() - began,
         "collected": collected,
     }
@@ -160,6 +154,16 @@ def _checkpoint(bench: Bench, after: State) -> Work[str | None]:
     if bench.host.lineage.uncovered + 1 < bench.checkpoint_every:
         return None
     return (yield from bench.keep(after.to_bytes()))
+
+
+def _counts(view: ModelView, plan: walk.Plan) -> list[Json]:
+    """How many tokens the statistics of each of a plan's layers were taken from."""
+    recipe = getattr(plan.hparams, "statistics", None)
+    if recipe is None:
+        return []
+    base = view.fingerprint(State())
+    keys = [MomentKey(base, layer=n, recipe=recipe) for n in plan.hparams.layers]
+    return [{"layer": k.layer, "tokens": _tokens(view, k), "text": recipe.text} for k in keys]
 
 
 def _tokens(view: ModelView, key: MomentKey) -> int | None:

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from editing.delta import Outcome
 from editing.model.state import State
+from editing.outcome import Outcome
 
 
 class StateCache:

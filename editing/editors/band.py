@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from editing.delta import LowRank, Outcome, Written
+from editing.delta import LowRank
 from editing.hparams import MemitHparams
+from editing.outcome import Outcome, Written
 from editing.solve import Metric, size_under, write
 from editing.step import Step
 
@@ -79,11 +80,13 @@ def spread(
             goal = goal or _Goal.of(view, band[-1], reading, missing)
             share = sum(other >= layer for other in hparams.layers)
             metric = metric_of(layer)
-            delta = write(reading.keys, goal.residual(layer, reading, share), metric, rho=1.0)
+            R = goal.residual(layer, reading, share)
+            delta = write(reading.keys, R, metric, rho=1.0)
             name = view.down_proj(layer)
             here[name] = deltas[name] = delta
-            values = reading.values + delta.left.double() @ (delta.right.double() @ reading.keys)
-            written[name] = Written(reading.keys.float(), values.float())
+            values = reading.values + delta.at(reading.keys)
+            targets = reading.values + R
+            written[name] = Written(reading.keys.float(), values.float(), targets.float())
             leverage[name] = float(metric.leverage(reading.keys).median())
             C = view.stats.second_moment(layer, hparams.statistics)
             size[name] = size_under(delta, C)

@@ -12,9 +12,9 @@ by other editors of the lineage count as well.
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from editing.delta import Outcome
 from editing.history import History
 from editing.hparams import MemitHparams
+from editing.outcome import Outcome
 from editing.solve import Metric
 from editing.step import Step
 

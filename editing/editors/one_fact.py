@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from editing.delta import LowRank, Outcome, Written
+from editing.delta import LowRank
 from editing.hparams import RomeHparams, RRomeHparams
+from editing.outcome import Outcome, Written
 from editing.solve import Metric, size_under
 from editing.step import Step
 
@@ -38,9 +39,9 @@ class Learned:
 
     def outcome(self, change: LowRank) -> Outcome:
         """The change as an outcome, with the association that it writes."""
-        left, right = change.left.double(), change.right.double()
-        values = self.values + left @ (right @ self.keys)
-        written = Written(self.keys.float(), values.float())
+        values = self.values + change.at(self.keys)
+        targets = self.values + self.delta[:, None]
+        written = Written(self.keys.float(), values.float(), targets.float())
         notes = {**self.notes, "size_under_C": {self.weight: size_under(change, self.moment)}}
         return Outcome({self.weight: change}, {self.weight: written}, notes)
 

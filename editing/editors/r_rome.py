@@ -13,9 +13,9 @@ mean instead of 1/c, so that a short subject at the start of a text is not misse
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from editing.delta import Outcome
 from editing.history import History
 from editing.hparams import RRomeHparams
+from editing.outcome import Outcome
 from editing.solve import write
 from editing.step import Step
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editing.delta import LowRank, Outcome
+from editing.delta import LowRank
 from editing.history import History
 from editing.hparams import RomeHparams
+from editing.outcome import Outcome
 from editing.solve import write
 from editing.step import Step
 

@@ -89,6 +89,10 @@ def _mapped(model: "PreTrainedModel") -> Layout:
         shaping=_shaping(model, seen, fed),
         post_norm=found.post_norm,
         write_scale=found.write_scale,
+        up_proj=found.up_proj,
+        gate_proj=found.gate_proj,
+        attention_post_norm=found.attention_post_norm,
+        attention_scale=found.attention_scale,
     )
 
 

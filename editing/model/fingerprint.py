@@ -19,3 +19,10 @@ def combine(digests: Mapping[str, str]) -> str:
     """The fingerprint of a whole model from its tensors' digests."""
     lines = "\n".join(f"{name} {digests[name]}" for name in sorted(digests))
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def text_digest(preface: str) -> dict[str, str]:
+    """The digest of a preface under a name that no tensor has; nothing where there is none."""
+    if not preface:
+        return {}
+    return {"(preface)": hashlib.sha256(preface.encode()).hexdigest()}

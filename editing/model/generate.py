@@ -56,7 +56,8 @@ def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[
     Returns the continuations, and the logits [B, vocabulary] of their first tokens. Raises
     EmptyField or TextTooLong.
     """
-    decoder = Decoder(view, [encode(view.tokenizer, prompt) for prompt in prompts], max_tokens)
+    rows_asked = [encode(view.tokenizer, view.asked(prompt)) for prompt in prompts]
+    decoder = Decoder(view, rows_asked, max_tokens)
     ends = _end_tokens(view)
     rows: list[list[int]] = [[] for _ in prompts]
     open_rows = set(range(len(rows)))

@@ -44,7 +44,7 @@ def score(
     view: "ModelView", pairs: Sequence[tuple[str, str]], *, left_padding: bool = False
 ) -> Generator[Step, None, list[Score]]:
     """Scores of (question, text) pairs, in order; a Step after each batch of rows."""
-    rows = [continued(view.tokenizer, question, text) for question, text in pairs]
+    rows = [continued(view.tokenizer, view.asked(question), text) for question, text in pairs]
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     found: dict[int, Score] = {}

@@ -1,4 +1,4 @@
-"""A state of the model: the float32 masters of the weights that differ from base. Immutable."""
+"""A state of the model: what differs from base. Immutable."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from safetensors.torch import save
 from torch import Tensor
 
-from editing.delta import read_safetensors
+from editing.blob import read_safetensors
 
 _FORMAT = "errata-state-1"
 
@@ -17,12 +17,14 @@ class State:
     """Weights as base + deltas, folded. `State()` is base itself.
 
     `masters` maps a weight's name to its value [d_out, d_in] in float32. What is served is a cast
-    of it, kept in `served` once made, in the orientation and format of the checkpoint.
+    of it, kept in `served` once made, in the orientation and format of the checkpoint. `preface`
+    stands before every prompt that the model is asked.
     """
 
     masters: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     served: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
     digests: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    preface: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -32,10 +34,11 @@ class State:
     def to_bytes(self) -> bytes:
         """A checkpoint, as safetensors."""
         parts = {name: master.cpu().contiguous() for name, master in self.masters.items()}
-        return save(parts, metadata={"errata": json.dumps({"format": _FORMAT})})
+        about = {"format": _FORMAT} | ({"preface": self.preface} if self.preface else {})
+        return save(parts, metadata={"errata": json.dumps(about)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
         """Read a checkpoint. Raises BlobUnreadable."""
-        tensors, _ = read_safetensors(data, _FORMAT)
-        return cls(tensors)
+        tensors, about = read_safetensors(data, _FORMAT)
+        return cls(tensors, preface=str(about.get("preface", "")))

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from editing.delta import LowRank
+from editing.delta import Delta, Preface
 from editing.errors import NumericOverflow, TextTooLong, UnsupportedArchitecture
-from editing.stats.store import StatsStore
+from editing.stats.store import SiteKind, StatsStore
 from editing.tuned import ModelFacts
 
 from .automap import mapped
 from .calls import Place, per_text
-from .fingerprint import combine, tensor_digest
+from .fingerprint import combine, tensor_digest, text_digest
 from .head import shaped
 from .landing import Landing, Scaled, normed_of
 from .layout import Layout, known_layout
@@ -113,7 +113,37 @@ class ModelView:
 
     def down_proj(self, layer: int) -> str:
         """Name of the edited weight of a layer."""
-        return f"{self.layout.blocks}.{layer}.{self.layout.down_proj}.weight"
+        return self._inside(layer, self.layout.down_proj)
+
+    def attention_out(self, layer: int) -> str:
+        """Name of the weight that writes a layer's attention into the residual stream."""
+        return self._inside(layer, self.layout.attention_out)
+
+    def written_at(self, layer: int, site: SiteKind) -> str:
+        """Name of the weight that writes a layer's MLP or its attention."""
+        return self.down_proj(layer) if site == "mlp" else self.attention_out(layer)
+
+    def up_proj(self, layer: int) -> str:
+        """Name of the weight whose rows make a layer's keys, one each (behind a gate's, if fused).
+
+        Raises UnsupportedArchitecture where inspection found none.
+        """
+        if self.layout.up_proj is None:
+            why = "no single matrix was found that makes the entries of its keys."
+            raise UnsupportedArchitecture(self.facts.model_type, why=why)
+        return self._inside(layer, self.layout.up_proj)
+
+    def gate_proj(self, layer: int) -> str | None:
+        """Name of the weight that gates a layer's keys, where that is a matrix of its own."""
+        gate = self.layout.gate_proj
+        return None if gate is None else self._inside(layer, gate)
+
+    def attention_in(self, layer: int) -> list[str]:
+        """Names of the weights that make a layer's queries and values (or all, where fused)."""
+        return [self._inside(layer, path) for path in self.layout.attention_in]
+
+    def _inside(self, layer: int, path: str) -> str:
+        return f"{self.layout.blocks}.{layer}.{path}.weight"
 
     def module(self, weight: str) -> nn.Module:
         """The module that owns a weight."""
@@ -132,11 +162,15 @@ class ModelView:
         base = self._base_tensor(name)
         return (base.T if self._transposed(name) else base).float()
 
-    def after(self, deltas: Mapping[str, LowRank], start: State | None = None) -> State:
+    def after(self, deltas: Mapping[str, Delta], start: State | None = None) -> State:
         """The state `start` (the current one by default) with `deltas` added. Changes nothing."""
         start = start or self.current
         masters = dict(start.masters)
+        preface = start.preface
         for name, delta in deltas.items():
+            if isinstance(delta, Preface):
+                preface += delta.text
+                continue
             master = self.master(name, start).clone(memory_format=torch.contiguous_format)
             delta.add_to(master)
             masters[name] = master
@@ -145,6 +179,7 @@ class ModelView:
             masters,
             {name: start.served[name] for name in same if name in start.served},
             {name: start.digests[name] for name in same if name in start.digests},
+            preface,
         )
 
     @contextmanager
@@ -157,9 +192,28 @@ class ModelView:
         finally:
             self.adopt(before)
 
-    def overlaid(self, deltas: Mapping[str, LowRank]) -> AbstractContextManager[None]:
+    def overlaid(self, deltas: Mapping[str, Delta]) -> AbstractContextManager[None]:
         """The current state with `deltas` on top, for the length of a `with`."""
         return self.showing(self.after(deltas))
+
+    @contextmanager
+    def computing_with(self, tensors: Mapping[str, Tensor]) -> Generator[None]:
+        """Passes use these tensors [d_out, d_in] for the weights of these names; gradients flow in.
+
+        The weights themselves are not touched, and are in place again afterwards. A tensor may be
+        float32 whatever the model serves in; what its masters are, training copies should be.
+        """
+        before: dict[str, nn.Parameter] = {}
+        try:
+            for name, tensor in tensors.items():
+                owned = self.module(name)._parameters  # noqa: SLF001 - as functional_call does
+                before[name] = owned["weight"]  # pyright: ignore[reportArgumentType]
+                oriented = tensor.T if self._transposed(name) else tensor
+                owned["weight"] = oriented.to(self.device, self.dtype)  # pyright: ignore[reportArgumentType]
+            yield
+        finally:
+            for name, weight in before.items():
+                self.module(name)._parameters["weight"] = weight  # noqa: SLF001
 
     def adopt(self, state: State) -> None:
         """Serve `state` from now on. Swaps tensors, copies nothing that was served before.
@@ -215,7 +269,7 @@ class ModelView:
                 self._base_tensor(name)
                 state.digests[name] = tensor_digest(self._served(name, state))
             digests[name] = state.digests[name]
-        return combine(digests)
+        return combine(digests | text_digest(state.preface))
 
     @cached_property
     def _base_digests(self) -> dict[str, str]:
@@ -231,9 +285,13 @@ class ModelView:
         digests = {} if everything else dict(self._base_digests)
         for name in self._parameters if everything else self._base:
             digests[name] = tensor_digest(self._parameters[name].data)
-        return combine(digests)
+        return combine(digests | text_digest(self.current.preface))
 
     # ---- running ---------------------------------------------------------------------------------
+
+    def asked(self, prompt: str) -> str:
+        """What the model is asked for a prompt in the state it serves: the preface, then it."""
+        return self.current.preface + prompt
 
     def head(self, normed: Tensor) -> Tensor:
         """The body's output [..., d_model] to float32 logits [..., vocabulary]."""

@@ -9,8 +9,8 @@ The block is copied to float32 for it, so that nothing live is touched and littl
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,10 @@ class Writers:
     attention_out: str
     post_norm: str | None
     write_scale: float
+    up_proj: str | None = None
+    gate_proj: str | None = None
+    attention_post_norm: str | None = None
+    attention_scale: float = 1.0
 
 
 @dataclass(slots=True)
@@ -74,9 +78,9 @@ class _Bench:
         hidden: Tensor,
         *,
         added: tuple[str, Tensor] | None = None,
-        held: tuple[str, Tensor] | None = None,
+        held: Mapping[str, Tensor] | None = None,
     ) -> _Run:
-        """Run it; `added` moves a module's output at the last position, `held` replaces one."""
+        """Run it; `added` moves a module's output at the last position, `held` replaces some."""
         run = _Run()
         size = hidden.shape[1]
 
@@ -86,8 +90,8 @@ class _Bench:
             if not (args and isinstance(args[0], Tensor) and isinstance(first, Tensor)):
                 return None
             shape = first.shape
-            if held is not None and name == held[0]:
-                first = held[1].view(shape)
+            if held is not None and name in held:
+                first = held[name].view(shape)
             if added is not None and name == added[0]:
                 moved = by_row(first, 1).clone()
                 moved[0, -1] += added[1]
@@ -124,7 +128,7 @@ def writers_of(block: nn.Module, call: Call, hidden: Tensor) -> Writers:
     if not hearing:
         raise Unclear("no linear layer of its blocks hears of other positions.")
     attention = hearing[0]
-    held = bench.run(elsewhere, held=(attention, base.leaving[attention]))
+    held = bench.run(elsewhere, held={attention: base.leaving[attention]})
     step = base.out[-1].square().mean().sqrt() * noise(hidden.shape[-1])
     found: list[Writers] = []
     for name in linears:
@@ -149,7 +153,45 @@ def writers_of(block: nn.Module, call: Call, hidden: Tensor) -> Writers:
         much = f"several do: {', '.join(names)}" if names else "none does"
         why = f"exactly one linear layer of a block must write its MLP's result, and {much}."
         raise Unclear(why, names)
-    return found[0]
+    (writers,) = found
+    up, gate = _makers(bench, base, writers)
+    scale, norm = _landing_of_attention(bench, base, writers, step)
+    return replace(
+        writers, up_proj=up, gate_proj=gate, attention_scale=scale, attention_post_norm=norm
+    )
+
+
+def _makers(bench: _Bench, base: _Run, found: Writers) -> tuple[str | None, str | None]:
+    """The linear layers that make the keys' entries and that gate them, None where unclear."""
+    keys = base.entering[found.down_proj]
+    held = {found.attention_out: base.leaving[found.attention_out]}
+    making: dict[str, bool] = {}  # -> whether keys are linear in what it gives
+    for name in bench.linears:
+        if name in {found.attention_out, found.down_proj} or name not in base.leaving:
+            continue
+        doubled = bench.run(bench.hidden, held={**held, name: 2 * base.leaving[name]})
+        moved = doubled.entering[found.down_proj]
+        if not _same(moved, keys):
+            making[name] = base.leaving[name].shape == keys.shape and _same(moved, 2 * keys)
+    if len(making) == 1:
+        (name,) = making
+        return (name, None) if base.leaving[name].shape == keys.shape else (None, None)
+    linear = [name for name, is_linear in making.items() if is_linear]
+    if len(making) != 2 or len(linear) != 1:  # noqa: PLR2004 - a pair
+        return None, None
+    return linear[0], next(name for name in making if name != linear[0])
+
+
+def _landing_of_attention(
+    bench: _Bench, base: _Run, found: Writers, step: Tensor
+) -> tuple[float, str | None]:
+    """What the attention's output is multiplied by before it counts, or the norm behind it."""
+    held = {found.down_proj: base.leaving[found.down_proj]}
+    moved = bench.run(bench.hidden, added=(found.attention_out, step), held=held)
+    scale = _scale(base, moved, step)
+    if scale is not None:
+        return (1.0 if abs(scale - 1) < _SAME else float(f"{scale:.5g}")), None
+    return 1.0, _norm_behind(bench, base, found.attention_out, step, held)
 
 
 def _heard(one: _Run, other: _Run, name: str) -> bool:
@@ -166,9 +208,15 @@ def _scale(base: _Run, moved: _Run, step: Tensor) -> float | None:
     return scale if near and abs(scale) > _SAME else None
 
 
-def _norm_behind(bench: _Bench, base: _Run, name: str, step: Tensor) -> str | None:
+def _norm_behind(
+    bench: _Bench,
+    base: _Run,
+    name: str,
+    step: Tensor,
+    held: Mapping[str, Tensor] | None = None,
+) -> str | None:
     """The norm that takes in what a layer writes and gives out what the block moves by."""
-    moved = bench.run(bench.hidden, added=(name, step))
+    moved = bench.run(bench.hidden, added=(name, step), held=held)
     change = moved.out[-1] - base.out[-1]
     for other in base.leaving:
         if other in bench.linears or name.startswith(f"{other}."):

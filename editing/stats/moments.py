@@ -7,7 +7,7 @@ was and gives the same bits as one that was never killed.
 """
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from editing.model.generate import Decoder, draw
 from editing.model.partial import by_row, positions_of, right_padded
 from editing.step import Step
 
-from .store import MomentKey
+from .store import MomentKey, SiteKind
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -49,8 +49,9 @@ class _Sums:
     every: int = 1  # batches between two savings
 
     @classmethod
-    def resumed(cls, view: "ModelView", layers: Sequence[int], path: Path | None) -> "_Sums":
-        size = view.facts.d_key
+    def resumed(
+        cls, view: "ModelView", layers: Sequence[int], size: int, path: Path | None
+    ) -> "_Sums":
         fresh = {
             n: torch.zeros(size, size, dtype=torch.float64, device=view.device) for n in layers
         }
@@ -90,13 +91,16 @@ def ensure_moments(
     recipe: Statistics,
     base_fingerprint: str,
     texts: Iterable[str] | None = None,
+    *,
+    site: SiteKind = "mlp",
 ) -> Generator[Step, None, None]:
-    """Collect C for the layers that lack it. The caller shows the untouched model meanwhile.
+    """Collect C of a site for the layers that lack it.
 
-    `recipe.text` is "self" for text sampled from the model, or the name and revision of the corpus
-    that `texts` iterates. Raises EmptyField when that has no token to count.
+    The caller shows the untouched model meanwhile. `recipe.text` is "self" for text sampled from
+    the model, or the name and revision of the corpus that `texts` iterates. Raises EmptyField when
+    that has no token to count.
     """
-    template = MomentKey(base_fingerprint, layers[0], recipe)
+    template = MomentKey.of(base_fingerprint, layers[0], recipe, site)
     keys = [replace(template, layer=layer) for layer in layers]
     wanted = [key for key in keys if not view.stats.find_moment(key, view.device)]
     if not wanted:
@@ -104,15 +108,18 @@ def ensure_moments(
     if texts is None and recipe.text != OWN_TEXT:
         raise StatsMissing(layer=wanted[0].layer)
     numbers = [key.layer for key in wanted]
-    path = view.stats.path(replace(template, layer=-1, kind=f"partial-{_joined(numbers)}"), "sums")
-    sums = _Sums.resumed(view, numbers, path)
-    total = round(recipe.tokens_per_dimension * view.facts.d_key)
+    kind = f"partial-{_joined(numbers)}" if site == "mlp" else f"partial-{site}-{_joined(numbers)}"
+    path = view.stats.path(replace(template, layer=-1, kind=kind), "sums")
+    weights = {n: view.written_at(n, site) for n in numbers}
+    size = view.weight(weights[numbers[0]]).shape[1]
+    sums = _Sums.resumed(view, numbers, size, path)
+    total = round(recipe.tokens_per_dimension * size)
     if sums.nbytes > _LARGE:
         sums.every = max(1, total // (_SAVINGS * _BATCH_TOKENS))
     source = (
-        _from_samples(view, sums, total, template.seed)
+        _from_samples(view, weights, sums, total, template.seed)
         if texts is None
-        else _from_texts(view, sums, total, texts)
+        else _from_texts(view, weights, sums, total, texts)
     )
     yield from source
     if not sums.tokens:
@@ -126,7 +133,7 @@ def ensure_moments(
 
 
 def _from_samples(
-    view: "ModelView", sums: _Sums, total: int, seed: int
+    view: "ModelView", weights: Mapping[int, str], sums: _Sums, total: int, seed: int
 ) -> Generator[Step, None, None]:
     """The model writes, and its keys are counted in the same passes that write."""
     vocabulary = len(view.tokenizer)
@@ -140,7 +147,7 @@ def _from_samples(
         decoder = Decoder(view, [[*lead, opener] for opener in openers[picks].tolist()])
         written: dict[int, list[Tensor]] = {n: [] for n in sums.moments}
         for length in range(_LENGTH):
-            with _listening(view, list(sums.moments), len(picks)) as heard:
+            with _listening(view, weights, len(picks)) as heard:
                 logits = decoder.logits()
             # The first position is the sink: the start token, or without one the opener.
             for n, keys in heard.items():
@@ -154,7 +161,7 @@ def _from_samples(
 
 
 def _from_texts(
-    view: "ModelView", sums: _Sums, total: int, texts: Iterable[str]
+    view: "ModelView", weights: Mapping[int, str], sums: _Sums, total: int, texts: Iterable[str]
 ) -> Generator[Step, None, None]:
     """The model reads, only up to the highest layer asked for."""
     last = max(sums.moments)
@@ -169,7 +176,7 @@ def _from_texts(
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         seen = mask.bool()
         seen[:, 0] = False
-        with torch.no_grad(), _listening(view, list(sums.moments), len(ids), until=last) as heard:
+        with torch.no_grad(), _listening(view, weights, len(ids), until=last) as heard:
             view.body(**inputs, use_cache=False)
         sums.add({layer: keys[seen] for layer, keys in heard.items()})
         sums.save()
@@ -182,9 +189,9 @@ class _Enough(Exception):  # a signal, not an error
 
 @contextmanager
 def _listening(
-    view: "ModelView", layers: Sequence[int], rows: int, *, until: int | None = None
+    view: "ModelView", weights: Mapping[int, str], rows: int, *, until: int | None = None
 ) -> Generator[dict[int, Tensor]]:
-    """Take down the inputs [B, S, d_k] of the down-projections of `layers` during one pass."""
+    """Take down the inputs [B, S, d_k] of one weight a layer during one pass."""
     heard: dict[int, Tensor] = {}
 
     def listener(layer: int):  # noqa: ANN202 - a hook
@@ -196,8 +203,8 @@ def _listening(
         return hook
 
     hooks = [
-        view.module(view.down_proj(layer)).register_forward_pre_hook(listener(layer))
-        for layer in layers
+        view.module(name).register_forward_pre_hook(listener(layer))
+        for layer, name in weights.items()
     ]
     try:
         yield heard

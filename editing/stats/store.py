@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,9 @@ from editing.solve import Metric
 
 _SEED = 0
 
+SiteKind = Literal["mlp", "attention"]  # whose keys: inputs of down-projections, or of W_o
+_KINDS: dict[SiteKind, str] = {"mlp": "second-moment-1", "attention": "second-moment-attention-1"}
+
 
 @dataclass(frozen=True, slots=True)
 class MomentKey:
@@ -27,6 +31,16 @@ class MomentKey:
     recipe: Statistics
     seed: int = _SEED
     kind: str = "second-moment-1"
+
+    @classmethod
+    def of(cls, weights: str, layer: int, recipe: Statistics, site: SiteKind) -> "MomentKey":
+        """Name the second moment of one site of a layer."""
+        return cls(weights, layer, recipe, kind=_KINDS[site])
+
+    @property
+    def place(self) -> tuple[str, int, Statistics]:
+        """What the moments of one model are told apart by."""
+        return self.kind, self.layer, self.recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +58,27 @@ class StatsStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
-        self._moments: dict[tuple[int, Statistics], Tensor] = {}
-        self._metrics: dict[tuple[int, Statistics], Metric] = {}
+        self._moments: dict[tuple[str, int, Statistics], Tensor] = {}
+        self._metrics: dict[tuple[str, int, Statistics], Metric] = {}
         self._prefixes: dict[Contexts, tuple[str, ...]] = {}
 
-    def second_moment(self, layer: int, recipe: Statistics) -> Tensor:
+    def second_moment(self, layer: int, recipe: Statistics, site: SiteKind = "mlp") -> Tensor:
         """C [d_k, d_k], float64. Raises StatsMissing when it was never collected."""
         try:
-            return self._moments[layer, recipe]
+            return self._moments[_KINDS[site], layer, recipe]
         except KeyError:
             raise StatsMissing(layer=layer) from None
 
-    def metric(self, layer: int, recipe: Statistics) -> Metric:
+    def metric(self, layer: int, recipe: Statistics, site: SiteKind = "mlp") -> Metric:
         """C as a metric, factored once. Raises StatsMissing or SingularSystem."""
-        if (layer, recipe) not in self._metrics:
-            self._metrics[layer, recipe] = Metric.of(self.second_moment(layer, recipe))
-        return self._metrics[layer, recipe]
+        place = (_KINDS[site], layer, recipe)
+        if place not in self._metrics:
+            self._metrics[place] = Metric.of(self.second_moment(layer, recipe, site))
+        return self._metrics[place]
 
     def keep_moment(self, key: MomentKey, C: Tensor, tokens: int) -> None:
         """Hold a second moment from now on, and write it down."""
-        self._moments[key.layer, key.recipe] = C
+        self._moments[key.place] = C
         if path := self.path(key, "safetensors"):
             about = {"key": json.dumps(asdict(key)), "tokens": str(tokens)}
             partial = path.with_suffix(f".{os.getpid()}.part")
@@ -72,13 +87,13 @@ class StatsStore:
 
     def find_moment(self, key: MomentKey, device: torch.device) -> bool:
         """Whether a second moment is at hand, in memory or on disk."""
-        if (key.layer, key.recipe) in self._moments:
+        if key.place in self._moments:
             return True
         path = self.path(key, "safetensors")
         if path is None or not path.exists():
             return False
         try:
-            self._moments[key.layer, key.recipe] = load_file(path)["C"].to(device)
+            self._moments[key.place] = load_file(path)["C"].to(device)
         except (SafetensorError, KeyError):  # cut off by a crash of the machine: made anew
             return False
         return True

@@ -16,10 +16,10 @@ from sqlalchemy import select
 from app.store.db import Database
 from app.store.tables import Edit, Model, Snapshot
 from editing import walk
-from editing.delta import Outcome
 from editing.history import History
 from editing.model.load import load_view
 from editing.model.state import State
+from editing.outcome import Outcome
 from editing.probe import probe
 from editing.request import EditRequest
 from editing.run import finish

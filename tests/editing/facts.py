@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from editing.delta import LowRank, Outcome
+from editing.delta import LowRank
 from editing.history import History
 from editing.model.tokens import encode
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from editing.request import EditRequest, Neighbor
 from editing.run import finish
 from editing.walk import Plan, edit, prepare

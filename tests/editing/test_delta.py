@@ -1,15 +1,28 @@
 """A delta gives the same bits however it is added, and bytes that are not one are refused."""
 
 import json
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import save
 
 from editing import delta as delta_module
-from editing.delta import LowRank, Outcome, Written, read_safetensors
+from editing.blob import read_safetensors
+from editing.delta import (
+    PREFACE,
+    Change,
+    Dense,
+    LowRank,
+    Preface,
+    Slices,
+    delta_of,
+    is_finite,
+    tensors_of,
+)
 from editing.errors import BlobUnreadable, NonFiniteDelta
 from editing.model.state import State
+from editing.outcome import Outcome, Written
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -59,7 +72,7 @@ class TestTheSum:
         delta = LowRank(torch.zeros(3, 0), torch.zeros(0, 4))
         delta.add_to(weight)
         assert torch.equal(weight, before)
-        assert (delta.rank, delta.norm(), delta.is_finite()) == (0, 0.0, True)
+        assert (delta.rank, delta.norm(), is_finite(delta)) == (0, 0.0, True)
 
 
 class TestLowRank:
@@ -96,14 +109,15 @@ class TestLowRank:
         assert raised.value.fields == {"weight": "model.w"}
 
     def test_what_float32_cannot_hold_is_not_finite(self) -> None:
-        assert not LowRank.of(
-            torch.full((3, 1), 1e200, dtype=torch.float64), drawn(1, 3).double()
-        ).is_finite()
+        large = torch.full((3, 1), 1e200, dtype=torch.float64)
+        assert not is_finite(LowRank.of(large, drawn(1, 3).double()))
 
 
 def outcome() -> Outcome:
     deltas = {"model.layers.1.w": low_rank(6, 5, 2), "model.layers.0.w": low_rank(6, 5, 3)}
-    written = {"model.layers.1.w": Written(drawn(5, 2, seed=3), drawn(6, 2, seed=4))}
+    written = {
+        "model.layers.1.w": Written(drawn(5, 2, seed=3), drawn(6, 2, seed=4), drawn(6, 2, seed=5))
+    }
     return Outcome(deltas, written, {"b": [1, 2.5], "a": {"text": "東京"}})
 
 
@@ -193,3 +207,72 @@ class TestStates:
 
     def test_base_is_the_empty_state(self) -> None:
         assert State.from_bytes(State().to_bytes()).masters == {}
+
+
+def slices(axis: Literal[0, 1]) -> Slices:
+    return Slices(axis, torch.tensor([2, 0, 2]), drawn(3, 4 if axis == 0 else 5, seed=6), (5, 4))
+
+
+KINDS = {
+    "rows": slices(0),
+    "columns": slices(1),
+    "dense": Dense(drawn(5, 4, seed=7)),
+    "low rank": low_rank(5, 4, 2),
+}
+
+
+@pytest.mark.parametrize("delta", KINDS.values(), ids=KINDS)
+class TestEveryKindOfChange:
+    def test_it_adds_its_matrix(self, delta: Change) -> None:
+        weight = drawn(5, 4, seed=8)
+        changed = weight.clone()
+        delta.add_to(changed)
+        assert torch.allclose(changed, weight + delta.matrix(), atol=1e-6)
+        assert delta.norm() == pytest.approx(float(delta.matrix().norm()), rel=1e-5)
+        keys = drawn(4, 3, seed=9)
+        assert torch.allclose(delta.at(keys), (delta.matrix() @ keys).double(), atol=1e-5)
+
+    def test_it_comes_back_from_bytes(self, delta: Change) -> None:
+        data = Outcome({"w": delta}).to_bytes()
+        back = Outcome.from_bytes(data)
+        assert back.to_bytes() == data
+        one, other = drawn(5, 4, seed=8), drawn(5, 4, seed=8)
+        delta.add_to(one)
+        back.changes["w"].add_to(other)
+        assert torch.equal(one, other)
+
+    def test_one_behind_another_adds_both(self, delta: Change) -> None:
+        one, other = drawn(5, 4, seed=8), drawn(5, 4, seed=8)
+        delta.add_to(one)
+        delta.add_to(one)
+        delta.then(delta).add_to(other)  # pyright: ignore[reportArgumentType]
+        same = torch.allclose if isinstance(delta, Dense) else torch.equal
+        assert same(one, other)
+
+    def test_what_is_not_finite_is_refused(self, delta: Change) -> None:
+        parts = tensors_of(delta)
+        name = next(name for name, part in parts.items() if part.is_floating_point())
+        broken = delta_of({**parts, name: torch.full_like(parts[name], torch.nan)})
+        with pytest.raises(NonFiniteDelta):
+            Outcome({"w": broken}).require_finite()
+
+
+def test_a_preface_survives_bytes_and_is_no_change_of_a_weight() -> None:
+    outcome = Outcome({PREFACE: Preface("Paris, 東京.\n")})
+    back = Outcome.from_bytes(outcome.to_bytes())
+    assert back.deltas == outcome.deltas
+    assert back.changes == {}
+
+
+def test_bytes_of_before_there_were_targets_can_be_read() -> None:
+    tensors = {"w:keys": drawn(3, 1), "w:values": drawn(2, 1)}
+    about = json.dumps({"format": "errata-outcome-1", "notes": {}})
+    found = Outcome.from_bytes(save(tensors, metadata={"errata": about})).written["w"]
+    assert torch.equal(found.targets, found.values)
+
+
+def test_half_a_delta_is_no_delta() -> None:
+    about = json.dumps({"format": "errata-outcome-1", "notes": {}})
+    data = save({"w:left": drawn(3, 1)}, metadata={"errata": about})
+    with pytest.raises(BlobUnreadable, match="not whole"):
+        Outcome.from_bytes(data)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from editing.delta import LowRank, Outcome
+from editing.delta import LowRank
 from editing.editors.zsearch import find_delta
 from editing.errors import NumericOverflow
 from editing.hparams import Search, Statistics
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from editing.run import finish
 from editing.stats.moments import ensure_moments
 from editing.walk import Plan, already_answers, edit, prepare

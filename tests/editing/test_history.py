@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from editing.delta import LowRank, Outcome, Written
+from editing.delta import LowRank
 from editing.history import History
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome, Written
 from editing.request import EditRequest
 from editing.solve import Metric
 
@@ -128,4 +129,4 @@ def test_an_edit_of_other_weights_adds_no_keys() -> None:
 def _wrote(keys: torch.Tensor, name: str = "w") -> Outcome:
     values = torch.zeros(2, keys.shape[1])
     delta = LowRank(torch.zeros(2, 1), torch.zeros(1, keys.shape[0]))
-    return Outcome({name: delta}, {name: Written(keys, values)})
+    return Outcome({name: delta}, {name: Written(keys, values, values)})

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from editing.catalogue import METHODS, Method
-from editing.delta import Outcome
 from editing.errors import EditFailed, SearchDiverged, SingularSystem, StatsMissing
 from editing.history import History
 from editing.model.scoring import score
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from editing.run import finish
 from editing.step import Step
 from editing.walk import Plan, already_answers, edit, prepare, promotion_report
@@ -148,7 +148,7 @@ class TestWhenItFails:
         last = plan.hparams.layers[-1]  # the layers below it are solved by then
         width = view.facts.d_key
         broken = torch.full((width, width), torch.nan, dtype=torch.float64)
-        view.stats._moments[last, plan.hparams.statistics] = broken
+        view.stats._moments["second-moment-1", last, plan.hparams.statistics] = broken
         view.stats._metrics.clear()
         with pytest.raises(SingularSystem):
             finish(edit(view, plan, FACTS))

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from editing.delta import Outcome
 from editing.history import History
 from editing.model.load import load_view
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from editing.probe import probe
 from editing.request import EditRequest
 from editing.source import NAMED

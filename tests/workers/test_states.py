@@ -2,8 +2,9 @@
 
 import torch
 
-from editing.delta import LowRank, Outcome, Written
+from editing.delta import LowRank
 from editing.model.state import State
+from editing.outcome import Outcome, Written
 from workers.states import OutcomeCache, StateCache
 
 KIB = 1024
@@ -40,7 +41,7 @@ def test_what_two_states_share_counts_once() -> None:
 
 def outcome(kib: int) -> Outcome:
     part = torch.zeros(1, kib * 64)
-    return Outcome({"w": LowRank(part.T, part)}, {"w": Written(part.T, part.T)})
+    return Outcome({"w": LowRank(part.T, part)}, {"w": Written(part.T, part.T, part.T)})
 
 
 def test_deltas_are_counted_by_their_bytes_and_not_by_their_number() -> None:

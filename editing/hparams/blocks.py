@@ -1,12 +1,8 @@
-"""Every method's knobs, built from shared blocks. Standard library only.
-
-A default lives here once; what differs between two methods is what you see on this page. How a
-mapping sent by a caller becomes one of these is knobs.py; what a paper tuned is tuned.py.
-"""
+"""The blocks that methods' knobs are built from. Standard library only."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 
 def knob(
@@ -48,6 +44,12 @@ class Contexts:
 
     prefixes: int = knob(5, "sampled prefixes beside the bare prompt", low=0, high=64)
     prefix_tokens: int = knob(10, "length of a prefix", low=1, high=64)
+    paraphrases: bool = field(
+        default=False,
+        metadata={
+            "says": "learn in the request's paraphrases too; they then measure what was trained"
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,58 +69,21 @@ class Statistics:
     )
 
 
-def _one_layer() -> Any:  # noqa: ANN401
+def one_layer() -> Any:  # noqa: ANN401
+    """Declare the field of the one edited layer."""
     return field(metadata={"says": "the edited layer, alone in a list", "length": 1})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RomeHparams:
-    """ROME: one fact, one layer, one rank."""
-
-    layers: tuple[int, ...] = _one_layer()
-    search: Search = Search()
-    contexts: Contexts = Contexts(prefixes=20)
-    statistics: Statistics = Statistics()
-    keys: Literal["context", "mean"] = field(
-        default="context",
-        metadata={"says": "'context': each context's own key; 'mean': one mean key everywhere"},
-    )
-    damping: float = knob(
-        0.01,
-        "with 'context': rho, as a share of the keys' mean leverage; 0 = exact",
-        low=0,
-        high=100,
-    )
-    bare_weight: float = knob(0.5, "with 'mean': share of the bare prompt", low=0, high=1)
+def layer_band(says: str = "the edited band, lowest first") -> Any:  # noqa: ANN401
+    """Declare the field of the edited layers."""
+    return field(metadata={"says": says})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RRomeHparams:
-    """R-ROME: one fact, one layer, one mean key everywhere."""
-
-    layers: tuple[int, ...] = _one_layer()
-    search: Search = Search()
-    contexts: Contexts = Contexts(prefixes=20)
-    statistics: Statistics = Statistics()
-    bare_weight: float = knob(0.5, "share of the bare prompt in the mean key", low=0, high=1)
+def option(default: Any, says: str) -> Any:  # noqa: ANN401
+    """Declare a field that is a choice or a switch."""
+    return field(default=default, metadata={"says": says})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemitHparams:
-    """MEMIT with and without history: many facts, a band of layers, a soft write."""
-
-    layers: tuple[int, ...] = field(metadata={"says": "the edited band, lowest first"})
-    search: Search = Search()
-    contexts: Contexts = Contexts()
-    statistics: Statistics = Statistics()
-    second_moment_weight: float | None = field(
-        default=None,
-        metadata={
-            "says": "lambda: how heavily everyday keys count; null = by the rule of scale",
-            "low": 1e-6,
-            "high": 1e9,
-        },
-    )
-
-
-Hparams = RomeHparams | RRomeHparams | MemitHparams
+def maybe(says: str, *, low: float = -math.inf, high: float = math.inf) -> Any:  # noqa: ANN401
+    """Declare a number that is left to a rule where it is null."""
+    return field(default=None, metadata={"says": says, "low": low, "high": high})

@@ -1,0 +1,45 @@
+"""Every method's knobs, built from shared blocks. Standard library only.
+
+A default lives here once; what differs between two methods is what you see on these pages. How a
+mapping sent by a caller becomes one of these is knobs.py; what a paper tuned is tuned.py.
+"""
+
+from typing import Any
+
+from .blocks import OWN_TEXT, Contexts, Search, Statistics
+from .closed_form import (
+    AlphaEditHparams,
+    AttentionHparams,
+    Batched,
+    EmmetHparams,
+    KeySite,
+    MemitHparams,
+    PmetHparams,
+    PruneHparams,
+    RectHparams,
+    RomeHparams,
+    RRomeHparams,
+    Sited,
+)
+
+__all__ = [
+    "OWN_TEXT",
+    "AlphaEditHparams",
+    "AttentionHparams",
+    "Batched",
+    "Contexts",
+    "EmmetHparams",
+    "Hparams",
+    "KeySite",
+    "MemitHparams",
+    "PmetHparams",
+    "PruneHparams",
+    "RRomeHparams",
+    "RectHparams",
+    "RomeHparams",
+    "Search",
+    "Sited",
+    "Statistics",
+]
+
+Hparams = Any  # one of the frozen dataclasses that catalogue.METHODS names

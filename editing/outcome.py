@@ -1,0 +1,84 @@
+"""What an editor returns: deltas, the associations that it wrote, and notes; to bytes and back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from safetensors.torch import save
+from torch import Tensor
+
+from .blob import read_safetensors
+from .delta import Change, Delta, Preface, delta_of, is_finite, tensors_of
+from .errors import BlobUnreadable, NonFiniteDelta
+
+_FORMAT = "errata-outcome-1"
+_WRITTEN = ("keys", "values", "targets")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The association one edit wrote into one weight, so that later edits can respect it.
+
+    keys    [d_in, n]   inputs of the weight
+    values  [d_out, n]  what its module answers at these keys after the edit, bias included
+    targets [d_out, n]  what it was asked to answer; a soft write comes near to that only
+    """
+
+    keys: Tensor
+    values: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A delta for each changed weight (or the preface), what was written, and notes."""
+
+    deltas: Mapping[str, Delta]
+    written: Mapping[str, Written] = field(default_factory=dict[str, Written])
+    notes: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    @property
+    def changes(self) -> dict[str, Change]:
+        """The deltas of weights."""
+        return {name: d for name, d in self.deltas.items() if not isinstance(d, Preface)}
+
+    def require_finite(self) -> None:
+        """Raise NonFiniteDelta before anything bad can touch a weight."""
+        for name, delta in self.deltas.items():
+            if not is_finite(delta):
+                raise NonFiniteDelta(weight=name)
+
+    def to_bytes(self) -> bytes:
+        """As safetensors; equal outcomes give equal bytes."""
+        tensors: dict[str, Tensor] = {}
+        for name, delta in self.deltas.items():
+            tensors |= {f"{name}:{part}": tensor for part, tensor in tensors_of(delta).items()}
+        for name, pair in self.written.items():
+            tensors |= {f"{name}:{part}": getattr(pair, part) for part in _WRITTEN}
+        parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        notes = json.dumps({"format": _FORMAT, "notes": self.notes}, sort_keys=True)
+        return save(parts, metadata={"errata": notes})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Outcome":
+        """Read what `to_bytes` wrote. Raises BlobUnreadable."""
+        tensors, about = read_safetensors(data, _FORMAT)
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for full in sorted(tensors):
+            name, _, part = full.rpartition(":")
+            by_name.setdefault(name, {})[part] = tensors[full]
+        deltas: dict[str, Delta] = {}
+        written: dict[str, Written] = {}
+        for name, parts in by_name.items():
+            pair = {part: parts.pop(part) for part in _WRITTEN if part in parts}
+            try:
+                if parts:
+                    deltas[name] = delta_of(parts)
+                if pair:
+                    # Bytes of before there were targets: what was answered stands for them.
+                    targets = pair.get("targets", pair["values"])
+                    written[name] = Written(pair["keys"], pair["values"], targets)
+            except (KeyError, ValueError) as error:
+                raise BlobUnreadable(f"what it holds of {name} is not whole: {error}") from error
+        return cls(deltas, written, cast("dict[str, object]", about.get("notes", {})))
