@@ -142,6 +142,107 @@ def test_what_no_store_and_no_tokenizer_takes_is_refused(field: str, text: str) 
         EditRequest.from_dict({**FULL, field: value})
 
 
+RELATION: dict[str, object] = {
+    "perspective": "relation",
+    "subject": "Danielle Darrieux",
+    "object": "English",
+    "relation_text": "native language",
+    "add_prompt": "The relation between {} and English is",
+    "delete_prompt": "The relation between {} and French is",
+    "relation": "P103",
+    "paraphrases": ["English is to Danielle Darrieux her"],
+    "neighborhood": [{"prompt": "The relation between Rome and Italy is", "target": "capital"}],
+}
+
+
+def test_a_relation_edit_keeps_its_shape_in_json() -> None:
+    request = EditRequest.from_dict(RELATION)
+    assert request.to_dict().keys() == RELATION.keys()
+    assert EditRequest.from_dict(request.to_dict()) == request
+    least = {n: v for n, v in RELATION.items() if n in list(RELATION)[:5]}
+    assert EditRequest.from_dict(least).to_dict() == least
+
+
+def test_a_relation_edit_is_a_request_that_every_editor_takes() -> None:
+    request = EditRequest.from_dict(RELATION)
+    assert request.question == "The relation between Danielle Darrieux and English is"
+    assert (request.target_new, request.target_true) == ("native language", "None")
+    assert request.texts == (
+        ("The relation between {} and English is", "native language"),
+        ("The relation between {} and French is", "None"),
+    )
+    added = EditRequest.from_dict({**RELATION, "delete_prompt": None})
+    assert added.texts == request.texts[:1]
+    entity = EditRequest.from_dict({**FULL, "perspective": "entity"})
+    assert entity.texts == (("{} plays the sport of", "football"),)
+    assert entity == EditRequest.from_dict(FULL)
+
+
+def test_the_subject_may_be_spelled_out_where_its_slot_would_be() -> None:
+    spelled = {
+        name: text.replace("{}", "Danielle Darrieux") if isinstance(text, str) else text
+        for name, text in RELATION.items()
+    }
+    assert EditRequest.from_dict(spelled) == EditRequest.from_dict(RELATION)
+
+
+@pytest.mark.parametrize("field", ["add_prompt", "delete_prompt"])
+@pytest.mark.parametrize("prompt", ["Between her and English is", "{} and {}", "A, A and English"])
+def test_a_subject_that_cannot_be_placed_is_refused(field: str, prompt: str) -> None:
+    with pytest.raises(SubjectSlotMissing):
+        EditRequest.from_dict({**RELATION, "subject": "A", field: prompt})
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize("field", list(RELATION)[1:6])
+def test_an_empty_text_of_a_relation_edit_is_refused_by_its_name(field: str, empty: str) -> None:
+    with pytest.raises(EmptyField, match=f"{field} is empty"):
+        EditRequest.from_dict({**RELATION, field: empty})
+
+
+@pytest.mark.parametrize("field", list(RELATION)[1:5])
+@pytest.mark.parametrize("value", [None, 5, ["x"]])
+def test_a_relation_edit_lacks_nothing(field: str, value: object) -> None:
+    with pytest.raises(BadRequest, match=field):
+        EditRequest.from_dict({**RELATION, field: value})
+    if value is None:
+        with pytest.raises(BadRequest, match=field):
+            EditRequest.from_dict({n: v for n, v in RELATION.items() if n != field})
+
+
+def test_a_relation_text_is_as_long_as_a_target_may_be() -> None:
+    with pytest.raises(TargetTooLong):
+        EditRequest.from_dict({**RELATION, "relation_text": "x" * 501})
+
+
+@pytest.mark.parametrize("name", ["prompt", "target_new", "target_true"])
+def test_the_fields_of_an_entity_edit_are_not_taken_for_a_relation(name: str) -> None:
+    with pytest.raises(BadRequest, match=f"{name}.*relation_text for target_new"):
+        EditRequest.from_dict({**RELATION, name: "{} x"})
+
+
+@pytest.mark.parametrize("name", ["object", "relation_text", "add_prompt", "delete_prompt"])
+def test_the_fields_of_a_relation_edit_need_its_perspective(name: str) -> None:
+    with pytest.raises(BadRequest, match=f"{name}.*perspective: relation"):
+        EditRequest.from_dict({**FULL, name: "{} x"})
+
+
+@pytest.mark.parametrize("perspective", ["Relation", "both", 5, ["relation"], ""])
+def test_there_are_two_perspectives(perspective: object) -> None:
+    with pytest.raises(BadRequest, match="'entity' or 'relation'"):
+        EditRequest.from_dict({**FULL, "perspective": perspective})
+
+
+def test_what_is_made_in_code_is_checked_too() -> None:
+    fact = {"subject": "A", "prompt": "{} and B are", "target_new": "friends"}
+    with pytest.raises(BadRequest, match="name its perspective"):
+        EditRequest(**fact, object="B")
+    with pytest.raises(BadRequest, match="rival"):
+        EditRequest(**fact, perspective="relation", object="B", target_true="foes")
+    with pytest.raises(BadRequest, match="object"):
+        EditRequest(**fact, perspective="relation", target_true="None")
+
+
 def test_every_error_has_a_code_of_its_own_and_fields() -> None:
     kinds = list[type[EditingError]]()
     waiting = [EditingError]
