@@ -11,6 +11,8 @@ Family = Literal[
     "closed form", "post-processor", "gradient", "neurons", "paths", "hypernetwork", "in context"
 ]
 
+Matrix = Literal["down_proj", "up_proj", "gate_proj", "attention_out", "attention_in"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
@@ -26,6 +28,7 @@ class Method:
     summary: str
     family: Family = "closed form"
     low_rank: bool = True  # the rank of its deltas is bounded by what it was asked to write
+    writes: tuple[Matrix, ...] = ("down_proj",)  # what it may change in its layers
 
 
 METHODS: Mapping[str, Method] = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from editing.catalogue import Matrix
 from editing.delta import Delta, Preface
 from editing.errors import NumericOverflow, TextTooLong, UnsupportedArchitecture
 from editing.stats.store import SiteKind, StatsStore
@@ -141,6 +142,13 @@ class ModelView:
     def attention_in(self, layer: int) -> list[str]:
         """Names of the weights that make a layer's queries and values (or all, where fused)."""
         return [self._inside(layer, path) for path in self.layout.attention_in]
+
+    def matrices(self, layer: int, kind: Matrix) -> list[str]:
+        """Names of a layer's weights of one kind; none where the architecture has none."""
+        if kind == "attention_in":
+            return self.attention_in(layer)
+        path = getattr(self.layout, kind)
+        return [] if path is None else [self._inside(layer, path)]
 
     def _inside(self, layer: int, path: str) -> str:
         return f"{self.layout.blocks}.{layer}.{path}.weight"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from editing.catalogue import METHODS
 from editing.delta import LowRank
 from editing.history import History
 from editing.model.tokens import encode
@@ -38,9 +39,33 @@ UNREACHABLE = EditRequest(
 Overrides = Mapping[str, object]
 
 
+# What a tiny model of five layers needs: a band with a gap, so that the walk upward is seen; few
+# contexts where the default is 20; a rate at which a few steps are enough.
+_BAND: Overrides = {"layers": [1, 3]}
+_FEW: Overrides = {"contexts.prefixes": 5}
+OVERRIDES: Mapping[str, Overrides] = {
+    "rome": _FEW,
+    "r-rome": _FEW,
+    "memit": _BAND,
+    "memit-history": _BAND,
+}
+
+
 def overrides_for(editor: str) -> Overrides:
-    """A band with a gap, so that the walk upward is seen; few contexts where the default is 20."""
-    return {"layers": [1, 3]} if editor.startswith("memit") else {"contexts.prefixes": 5}
+    """What the tests run a method with."""
+    return OVERRIDES.get(editor, {})
+
+
+def searches(editor: str) -> bool:
+    """Whether a method finds a vector by search and writes it at keys, by a closed form."""
+    return "search" in METHODS[editor].hparams.__dataclass_fields__
+
+
+def declared(view: ModelView, editor: str) -> set[str]:
+    """The weights that a method may change."""
+    layers = getattr(Plan.of(view, editor, overrides_for(editor)).hparams, "layers", ())
+    kinds = METHODS[editor].writes
+    return {name for layer in layers for kind in kinds for name in view.matrices(layer, kind)}
 
 
 def planned(view: ModelView, editor: str, overrides: Overrides | None = None) -> Plan:

@@ -1,6 +1,6 @@
 """What every editor owes the rest of the house, on models of every layout."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -28,19 +28,34 @@ from .facts import (
     UNREACHABLE,
     changed,
     copied,
+    declared,
     hooked,
     logits_of,
     overrides_for,
     planned,
     run,
+    searches,
 )
 
 FACTS = [SPORT, CAPITAL]
-# Every layout goes through every law, with a method of one layer and with one of a band; the two
-# methods that differ from these in their solve alone, on some.
-PAIRS = [(name, layout) for layout in (*LAYOUTS, *OTHERS) for name in ("rome", "memit-history")]
-PAIRS += [(name, layout) for layout in ("gpt2", "gemma3_text") for name in ("r-rome", "memit")]
+# Every layout goes through every law, with a method of one layer and with one of a band; the other
+# methods go through every law on some layouts, and run on all of them.
+ALL = (*LAYOUTS, *OTHERS)
+SOME: Mapping[str, Sequence[str]] = {
+    "rome": ALL,
+    "memit-history": ALL,
+    "r-rome": ("gpt2", "gemma3_text"),
+    "memit": ("gpt2", "gemma3_text"),
+}
+PAIRS = [(name, layout) for name, layouts in SOME.items() for layout in layouts]
+REST = [(name, layout) for name, layouts in SOME.items() for layout in ALL if layout not in layouts]
+SEARCHED = [pair for pair in PAIRS if searches(pair[0])]
 ONE_BY_ONE = [pair for pair in PAIRS if not METHODS[pair[0]].batch]
+# What too small a model cannot be taught this way; their own tests say what they do move.
+WEAK: set[str] = set()
+WRITING = [pair for pair in PAIRS if pair[0] not in WEAK]
+
+searched_only = pytest.mark.parametrize("pair", SEARCHED, ids="-".join, indirect=True)
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
@@ -59,8 +74,22 @@ def layout(pair: tuple[str, str]) -> str:
 
 
 def test_every_method_obeys_the_laws() -> None:
-    assert {name for name, _ in PAIRS} == set(METHODS)
+    assert set(SOME) == set(METHODS)
     assert {layout for _, layout in PAIRS} == {*LAYOUTS, *OTHERS}
+
+
+@pytest.mark.parametrize(("editor", "layout"), REST)
+def test_every_method_runs_on_every_layout(editor: str, layout: str, make_view: MakeView) -> None:
+    view = make_view(layout)
+    bits = view.audit()
+    outcome = run(view, editor, [SPORT])
+    assert view.audit() == bits
+    assert hooked(view) == []
+    assert set(outcome.changes) <= declared(view, editor)
+    after = view.after(outcome.deltas)
+    assert view.fingerprint(after) != view.fingerprint()
+    with view.showing(after):
+        assert logits_of(view, SPORT.question).isfinite().all()
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +136,20 @@ class TestWhileItRuns:
             assert all(p.grad is None for p in view.model.parameters())
 
         finish(whole_walk(view, Plan.of(view, method.name, overrides_for(method.name))), look)
-        assert stages == {"statistics", "z", "keys", "solve", "measure"}
+        if searches(method.name):
+            assert stages == {"statistics", "z", "keys", "solve", "measure"}
+        assert "measure" in stages
         assert view.audit() == bits
 
     def test_it_may_be_dropped_after_any_step(self, method: Method, view: ModelView) -> None:
         plan, bits = planned(view, method.name), view.audit()
-        steps = 0
         for drop_after in (1, 2, 5, 9):
             work = edit(view, plan, FACTS)
-            for _, _step in zip(range(drop_after), work, strict=False):
-                steps += 1
+            steps = [step for _, step in zip(range(drop_after), work, strict=False)]
+            assert steps
             work.close()
             assert view.audit() == bits
             assert hooked(view) == []
-        assert steps >= 9
 
     def test_progress_never_goes_past_its_total(self, method: Method, view: ModelView) -> None:
         steps = list[Step]()
@@ -129,6 +158,7 @@ class TestWhileItRuns:
 
 
 class TestWhenItFails:
+    @searched_only
     def test_a_fact_that_cannot_be_reached_leaves_no_trace_of_the_one_before_it(
         self, method: Method, layout: str, view: ModelView, outcome_of: Callable[..., Outcome]
     ) -> None:
@@ -141,6 +171,7 @@ class TestWhenItFails:
         assert view.current is head
         assert hooked(view) == []
 
+    @searched_only
     def test_a_broken_second_moment_leaves_the_weights_alone(
         self, method: Method, view: ModelView
     ) -> None:
@@ -155,6 +186,7 @@ class TestWhenItFails:
         assert view.audit() == bits
         assert hooked(view) == []
 
+    @searched_only
     def test_a_layer_without_a_second_moment_says_so(self, method: Method, view: ModelView) -> None:
         plan = planned(view, method.name)
         view.stats._moments.clear()
@@ -164,11 +196,12 @@ class TestWhenItFails:
             finish(edit(view, plan, FACTS))
         assert view.audit() == bits
 
+    @searched_only
     def test_a_knob_at_its_edge_fails_in_words_or_works(
         self, method: Method, view: ModelView
     ) -> None:
         edges = {"contexts.prefixes": 0, "search.steps": 1, "search.min_probability": 0}
-        if method.batch:
+        if "second_moment_weight" in method.hparams.__dataclass_fields__:
             edges["second_moment_weight"] = 1e-6
         bits = view.audit()
         with suppress(EditFailed):
@@ -180,20 +213,22 @@ class TestWhatItReturns:
     def test_only_the_declared_weights_change(
         self, method: Method, view: ModelView, outcome: Outcome
     ) -> None:
-        declared = {view.down_proj(n) for n in planned(view, method.name).hparams.layers}
         before = copied(view)
-        assert set(outcome.deltas) == declared
-        assert set(outcome.written) == declared
+        names = set(outcome.changes)
+        assert names <= declared(view, method.name)
+        assert set(outcome.written) == (names if searches(method.name) else set())
         with view.overlaid(outcome.deltas):
-            assert changed(view, before) == declared
+            assert changed(view, before) == names
         assert changed(view, before) == set()
 
     def test_it_says_the_same_thing_twice(
         self, method: Method, layout: str, outcome: Outcome
     ) -> None:
         torch.manual_seed(torch.seed() % 1000)  # nobody else's draws matter
+        state = torch.get_rng_state()
         again = run(tiny_view(layout), method.name, FACTS)
         assert again.to_bytes() == outcome.to_bytes()
+        assert torch.equal(torch.get_rng_state(), state)
 
     def test_a_dry_run_is_what_is_applied(self, view: ModelView, outcome: Outcome) -> None:
         after = view.after(outcome.deltas)
@@ -224,6 +259,7 @@ class TestWhatItReturns:
         for name, master in view.current.masters.items():
             assert torch.equal(master, together.masters[name])
 
+    @searched_only
     def test_what_it_says_it_wrote_is_what_the_weights_answer(
         self, view: ModelView, outcome: Outcome
     ) -> None:
@@ -234,6 +270,11 @@ class TestWhatItReturns:
             answered = after.masters[name] @ both.keys + bias
             scale = float(both.values.abs().max())
             assert torch.allclose(answered, both.values, atol=1e-4 * scale)
+            asked = both.targets - both.values  # a soft write leaves some of it unwritten
+            assert (
+                asked.norm()
+                < (both.targets - both.values + outcome.changes[name].at(both.keys)).norm()
+            )
 
     def test_it_survives_the_journey_through_bytes(self, view: ModelView, outcome: Outcome) -> None:
         data = outcome.to_bytes()
@@ -243,9 +284,12 @@ class TestWhatItReturns:
         assert here.to_bytes() == there.to_bytes()
         assert view.fingerprint(here) == view.fingerprint(there)
 
+    @searched_only
     def test_its_rank_is_at_most_what_it_was_asked_to_write(
         self, method: Method, view: ModelView, outcome: Outcome
     ) -> None:
+        if not method.low_rank:
+            pytest.skip("declares no rank")
         contexts = planned(view, method.name).hparams.contexts.prefixes + 1
         most = len(FACTS) * (contexts if method.batch else 1)
         assert all(delta.rank <= most for delta in outcome.deltas.values())
@@ -259,6 +303,7 @@ class TestWhatItReturns:
         assert view.fingerprint() == name
         assert changed(view, before) == set()
 
+    @pytest.mark.parametrize("pair", WRITING, ids="-".join, indirect=True)
     def test_it_writes_the_facts(self, view: ModelView, outcome: Outcome) -> None:
         assert not finish(already_answers(view, FACTS))
         with view.overlaid(outcome.deltas):
@@ -268,6 +313,7 @@ class TestWhatItReturns:
         assert new.mean_probability > true.mean_probability
         assert new_2.mean_probability > true_2.mean_probability
 
+    @pytest.mark.parametrize("pair", WRITING, ids="-".join, indirect=True)
     def test_it_writes_its_facts_upon_a_head_that_was_edited_before(
         self, method: Method, view: ModelView
     ) -> None:
