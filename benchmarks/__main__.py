@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-BENCHES = ("keys", "search", "walk", "latency", "restore", "startup")
+BENCHES = ("editors", "keys", "search", "walk", "latency", "restore", "startup")
 _WITHOUT_DATA = {"restore", "startup"}
 
 

@@ -17,6 +17,8 @@ from editing.request import EditRequest
 from editing.source import parse_source
 from errata.cli.stack_process import own_stack
 
+_CACHE = Path.home() / ".cache" / "errata"
+
 
 def parser(doc: str | None, *, records: int) -> argparse.ArgumentParser:
     """Describe the arguments that every benchmark takes."""
@@ -29,7 +31,7 @@ def parser(doc: str | None, *, records: int) -> argparse.ArgumentParser:
     made.add_argument("--records", type=int, default=records)
     made.add_argument("--offset", type=int, default=0, help="the first record")
     made.add_argument("--model", default="smollm2-135m")
-    made.add_argument("--cache", default=str(Path.home() / ".cache" / "errata"))
+    made.add_argument("--cache", default=os.environ.get("ERRATA_CACHE_DIR") or str(_CACHE))
     made.add_argument("--threads", type=int, default=1)
     return made
 
@@ -39,11 +41,17 @@ def corpus_name(file: Path) -> str:
     return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
 
 
-def requests_of(made: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[EditRequest]]:
-    """Read the arguments, and the records they name."""
+def read(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the arguments of a benchmark that needs data."""
     args = made.parse_args()
     if not args.data:
         made.error("name the folder of benchmark data with --data or ERRATA_DATA")
+    return args
+
+
+def requests_of(made: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[EditRequest]]:
+    """Read the arguments, and the records they name."""
+    args = read(made)
     torch.set_num_threads(args.threads)
     file = Path(args.data) / "counterfact" / "counterfact_full.json"
     return args, read_counterfact(file, offset=args.offset, limit=args.records)

@@ -12,24 +12,24 @@ nats a token and perplexity (of the last single edit, of the batch, of the whole
 import json
 import resource
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import corpus_name, parser, prepared
+from benchmarks.measuring import drifted, measured, rates
 from editing.catalogue import METHODS
-from editing.delta import Outcome
 from editing.errors import EditFailed
 from editing.history import History
-from editing.metrics.counterfact import FactScores, measure_facts, rivals, success_rate
-from editing.metrics.drift import Drift, base_logprobs, measure_drift
+from editing.metrics.counterfact import FactScores
+from editing.metrics.drift import Drift
 from editing.model.state import State
 from editing.model.view import ModelView
+from editing.outcome import Outcome
 from editing.request import EditRequest
 from editing.stats.moments import read_texts
-from editing.step import Step
-from editing.walk import Plan, Stopwatch, edit, finish, prepare, under
+from editing.walk import Plan, Stopwatch, edit, finish, prepare
 
 _STAGES = ("statistics", "z", "keys", "solve", "measure")
 
@@ -62,32 +62,6 @@ class Run:
             "cpu_s": {name: round(value, 3) for name, value in seconds.items()},
             "edit_cpu_s": round(edit_s, 2),
         }
-
-
-def rates(facts: Sequence[FactScores]) -> dict[str, float]:
-    """ES, EA, PS, NS in percent, each averaged over its prompts."""
-    parts = {
-        "ES": [f.prompt for f in facts],
-        "PS": [one for f in facts for one in f.paraphrases],
-        "NS": [one for f in facts for one in f.neighborhood],
-    }
-    found = {name: 100 * (success_rate(part) or 0.0) for name, part in parts.items()}
-    accuracy = sum(f.prompt.wanted.greedy for f in facts) / max(len(facts), 1)
-    return {**found, "EA": 100 * accuracy}
-
-
-def measured(
-    view: ModelView, requests: Sequence[EditRequest], state: State
-) -> Generator[Step, None, list[FactScores]]:
-    """Scores of the requests under a state."""
-    rival = yield from rivals(view, requests)
-    return (yield from under(view, state, measure_facts(view, requests, rival)))
-
-
-def drifted(view: ModelView, state: State) -> Drift:
-    """How far a state lies from the untouched model, on neutral text."""
-    untouched = base_logprobs(view)
-    return finish(under(view, state, measure_drift(view, state, untouched)))
 
 
 def one_by_one(view: ModelView, plan: Plan, requests: Sequence[EditRequest], run: Run) -> State:
