@@ -34,7 +34,7 @@ format: $(VENV)/dev ## Format the code, and mend what lint can mend.
 chaos: $(VENV)/dev ## Break every part at random under a thousand orders, and count; ARGS are passed on.
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(VENV)/dev ## Measure the editors on SmolLM2; ARGS are passed on.
+bench: $(VENV)/dev ## Compare all editors on SmolLM2, and measure the rest; ARGS are passed on.
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and what tools have left.

@@ -1,4 +1,7 @@
-"""Run every benchmark, one after another: python -m benchmarks [--data DIR]."""
+"""Run every benchmark, one after another: python -m benchmarks [--data DIR].
+
+The comparison of all editors comes first, since it goes on where it was interrupted.
+"""
 
 import argparse
 import os

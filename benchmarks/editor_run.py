@@ -20,7 +20,14 @@ import torch
 from benchmarks.ledger import Entry, Ledger
 from benchmarks.measuring import drifted, measured
 from benchmarks.task import UNEDITED, Task, found, key_of, state_after
-from editing.errors import BadRequest, EditFailed, EditingError
+from editing.errors import (
+    BadRequest,
+    EditFailed,
+    EditingError,
+    InvalidHparam,
+    UnknownHparam,
+    UnsupportedArchitecture,
+)
 from editing.history import History
 from editing.metrics.drift import base_logprobs
 from editing.model.load import load_view
@@ -37,6 +44,9 @@ from errata.stack.bond import bind_to
 AGAIN = 75  # statistics were collected first; their memory is not the method's, so start me again
 STATISTICS = "statistics"
 _EVERY_S = 0.5  # between two events about the steps of an edit
+
+# What no other record would mend: the row fails, not the edit.
+_OF_THE_METHOD = (InvalidHparam, UnknownHparam, UnsupportedArchitecture)
 
 Requests = Sequence[EditRequest]
 Say = Callable[[Entry], None]
@@ -139,7 +149,7 @@ class Run:
 
     def _edited(self, requests: Requests, history: History) -> tuple[Outcome | None, Entry]:
         """An outcome, None where the method failed, and what is written down about it."""
-        watch, outcome, failed = Stopwatch(), None, None
+        watch, outcome, failed, why = Stopwatch(), None, None, ""
         _forget_peak()
         torch.manual_seed(self.task.seed)
         if self.plan:
@@ -148,12 +158,14 @@ class Run:
                 outcome = finish(watch.timed(work), self._step)
                 with self.view.overlaid(outcome.deltas):
                     pass  # what cannot be served did not succeed
+            except _OF_THE_METHOD:
+                raise
             except (EditFailed, BadRequest) as error:
-                outcome, failed = None, error.code
+                outcome, failed, why = None, error.code, str(error)
         peak = _memory("VmHWM")
         memory = {"peak_mib": peak, "rise_mib": max(peak - self._loaded, 0.0)}
-        about = {**watch.report(), **memory, "failed": failed, "facts": len(requests)}
-        return outcome, {"edit": about}
+        about = {**watch.report(), **memory, "facts": len(requests)}
+        return outcome, {"edit": {**about, "failed": failed, "why": why}}
 
     def _fact(self, request: EditRequest, state: State) -> Entry:
         return {"fact": asdict(finish(measured(self.view, [request], state))[0])}

@@ -59,12 +59,13 @@ def _row(
     if not measured or (task.mode != "single" and len(measured) < len(requests)):
         return row
     facts = [fact_from(has.facts[number]["fact"]) for number in measured]  # type: ignore[index]
+    row |= {"n": len(facts), **_counts(facts)}
     unedited = replace(task, method=UNEDITED, mode="single")
     was = found(unedited, [requests[number] for number in measured], base)
     if None not in was.facts:
         row |= _scores([fact_from(fact["fact"]) for fact in was.facts if fact], "_before")
         row |= {"perplexity_before": _drift(was)["perplexity"]}
-    row |= {"n": len(facts), **_counts(facts), **_scores(facts), **_spread(facts, task.seed)}
+    row |= {**_scores(facts), **_spread(facts, task.seed)}
     row["statistics_cpu_s"] = entries.get("statistics", {}).get("cpu_s")
     row["stale"] = any(entry["code"] != code() for entry in has.entries)
     return row | _drift(has) | _cost(has, len(facts))
@@ -104,11 +105,13 @@ def _cost(has: Found, facts: int) -> Row:
     edits = [entry["edit"] for entry in has.edits if entry]
     codes = [edit["failed"] for edit in edits for _ in range(edit["facts"]) if edit["failed"]]
     stages = list(dict.fromkeys(stage for edit in edits for stage in edit["cpu_s"]))
+    first = next((edit["why"] for edit in edits if edit["failed"]), "")
     cpu = {s: sum(edit["cpu_s"].get(s, 0.0) for edit in edits) / facts for s in stages}
     wall = sum(s for edit in edits for name, s in edit["wall_s"].items() if name not in _APART)
     return {
         "failed": len(codes),
         "failures": " ".join(f"{each}:{codes.count(each)}" for each in sorted(set(codes))),
+        "first_failure": first,
         "edit_cpu_s": sum(value for stage, value in cpu.items() if stage not in _APART),
         "edit_wall_s": wall / facts,
         "peak_mib": max(edit["peak_mib"] for edit in edits),
@@ -138,7 +141,8 @@ edit counts as the model unedited."""
 def text_of(table: Table, header: str) -> str:
     """The table for a terminal of 180 columns."""
     lines = [header, "", _HEAD, *map(_line, table.rows), "", CAPTION]
-    lines += [f"{_name(row)}: {row['failures']}" for row in table.rows if row.get("failures")]
+    failed = [row for row in table.rows if row.get("failures")]
+    lines += [f"{_name(row)}: {row['failures']}; first: {row['first_failure']}" for row in failed]
     if stale := [_name(row) for row in table.rows if row.get("stale")]:
         lines.append(
             f"Made by another state of editing/: {', '.join(stale)}. --redo makes it anew."

@@ -1,158 +1,26 @@
-"""The comparison of editors: nothing is done twice, and no row takes others along."""
+"""The comparison of editors: its rows, and the program that makes them."""
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from benchmarks import editors, ledger
-from benchmarks.editor_run import opened
-from benchmarks.ledger import Ledger
+from benchmarks import editors
 from benchmarks.progress import Progress
-from benchmarks.table import Row, Table, table_of
+from benchmarks.table import Table, table_of
 from benchmarks.task import Task, tasks
+from editing.errors import EditingError, InvalidHparam, StatsMissing
 from tests.conftest import wait_until
 
 from .conftest import MakeTask
+from .doing import killed, lines_file, lines_of, perform, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Killed(BaseException):
-    """Ends a run as a signal would."""
-
-
-def perform(task: Task, *, kill_after: int | None = None) -> None:
-    """What the process of a row does, in this one."""
-
-    def say(event: Mapping[str, object]) -> None:
-        if kill_after is not None and event.get("done") == kill_after:
-            raise Killed
-
-    while True:
-        with opened(task, say) as run:
-            if run.go():
-                return
-
-
-def killed(task: Task, after: int) -> None:
-    with pytest.raises(Killed):
-        perform(task, kill_after=after)
-
-
-def lines_of(task: Task) -> list[bytes]:
-    """The finished pieces as they were written; statistics are no piece of a task."""
-    lines = lines_file(task).read_bytes().splitlines(keepends=True)
-    return [line for line in lines if b'"statistics"' not in line[:20]]
-
-
-def lines_file(task: Task) -> Path:
-    (file,) = task.runs.glob(f"{task.method}.{task.mode}.*/records.jsonl")
-    return file
-
-
-def entries(task: Task) -> dict[str, ledger.Entry]:
-    return ledger.entries_of(lines_file(task).parent)
-
-
-def timeless(row: Row) -> Row:
-    """What a second run has to repeat."""
-    measured = ("_s", "_mib")
-    return {k: v for k, v in row.items() if not k.endswith(measured) and "cpu_s" not in k}
-
-
-def rows_of(*asked: Task) -> list[Row]:
-    return table_of(asked, {}).rows
-
-
-class TestResuming:
-    @pytest.mark.parametrize("mode", ["single", "sequence"])
-    def test_a_killed_run_goes_on_and_gives_the_same_row(
-        self, make_task: MakeTask, tmp_path: Path, mode: str
-    ) -> None:
-        editor = "rome" if mode == "single" else "memit-history"
-        task = make_task(editor, mode)
-        killed(task, 2)
-        before = lines_of(task)
-        perform(task)
-        assert lines_of(task)[: len(before)] == before
-        perform(task)
-        whole = make_task(editor, mode, out=str(tmp_path / "at-once"))
-        perform(whole)
-        assert len(lines_of(task)) == len(lines_of(whole)) == task.pieces(3)
-        assert list(map(timeless, rows_of(task))) == list(map(timeless, rows_of(whole)))
-        assert rows_of(task)[0]["failed"] == 0
-
-    def test_a_resumed_sequence_has_the_weights_of_one_that_was_not_killed(
-        self, make_task: MakeTask, tmp_path: Path
-    ) -> None:
-        task = make_task("memit-history", "sequence")
-        for after in (1, 2):
-            killed(task, after)
-        perform(task)
-        whole = make_task("memit-history", "sequence", out=str(tmp_path / "at-once"))
-        perform(whole)
-        assert entries(task).keys() == entries(whole).keys()  # keys name what was built on
-        assert rows_of(task)[0]["state"] == rows_of(whole)[0]["state"]
-        assert rows_of(task)[0]["state"].startswith("sha256:")
-
-    def test_more_records_of_a_sequence_build_on_what_is_there(self, make_task: MakeTask) -> None:
-        perform(make_task("rome", "sequence", records=2))
-        task = make_task("rome", "sequence", records=3)
-        before = entries(task)
-        perform(task)
-        fresh = [e for key, e in entries(task).items() if key not in before]
-        assert sum("edit" in entry for entry in fresh) == 1
-
-    @pytest.mark.parametrize("torn", [b'{"key": "half a li', b""])
-    def test_a_torn_line_is_dropped_and_its_piece_done_again(
-        self, make_task: MakeTask, torn: bytes
-    ) -> None:
-        task = make_task("unedited")
-        perform(task)
-        whole, before, file = rows_of(task), lines_of(task), lines_file(task)
-        file.write_bytes(b"".join(before[:2]) + (torn or before[2][:-1]))
-        assert rows_of(task)[0]["done"] == 2
-        perform(task)
-        assert lines_of(task)[:2] == before[:2]
-        assert list(map(timeless, rows_of(task))) == list(map(timeless, whole))
-
-    def test_a_lost_blob_is_made_again(self, make_task: MakeTask) -> None:
-        task = make_task("rome", "sequence", records=2)
-        killed(task, 2)
-        blobs = sorted(lines_file(task).parent.glob("*.safetensors"))
-        kept = [blob.read_bytes() for blob in blobs]
-        blobs[0].unlink()
-        blobs[1].write_bytes(b"something else")
-        perform(task)
-        assert [blob.read_bytes() for blob in blobs] == kept
-
-    def test_one_process_writes_at_a_time(self, make_task: MakeTask) -> None:
-        task = make_task("unedited")
-        first = Ledger(task.runs, task.asked)
-        with pytest.raises(RuntimeError, match="Another process"):
-            Ledger(task.runs, task.asked)
-        first.close()
-        Ledger(task.runs, task.asked).close()
-
-    def test_other_code_is_told_and_can_be_redone(
-        self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        task = make_task("unedited", records=1)
-        perform(task)
-        assert not rows_of(task)[0]["stale"]
-        monkeypatch.setattr("benchmarks.table.code", lambda: "other")
-        monkeypatch.setattr("benchmarks.ledger.code", lambda: "other")
-        perform(task)
-        assert rows_of(task)[0]["stale"]
-        perform(make_task("unedited", records=1, redo=True))
-        assert not rows_of(task)[0]["stale"]
 
 
 class TestRows:
@@ -162,9 +30,23 @@ class TestRows:
         perform(task)
         base, row = rows_of(unedited, task)
         assert (row["failed"], row["failures"]) == (1, "search-diverged:1")
+        assert "search-diverged:1; first: After " in editors.text_of(Table({}, [row]), "")
         names = ("ES", "EA", "PS", "NS", "S", "perplexity")
         assert [row[name] for name in names] == [base[name] for name in names]
         assert [row[f"{name}_before"] for name in names] == [base[name] for name in names]
+
+    @pytest.mark.parametrize("what", [StatsMissing(layer=1), InvalidHparam("a", value=1, must="b")])
+    def test_what_no_other_record_would_mend_fails_the_row(
+        self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, what: EditingError
+    ) -> None:
+        def edit(*_: object) -> NoReturn:
+            raise what
+
+        monkeypatch.setattr("benchmarks.editor_run.edit", edit)
+        task = make_task("rome")
+        with pytest.raises(type(what)):
+            perform(task)
+        assert rows_of(task)[0]["done"] == 0
 
     def test_an_edit_is_seen_and_its_cost_is_counted(self, make_task: MakeTask) -> None:
         unedited, task = make_task("unedited"), make_task("memit", "batch")
@@ -280,8 +162,11 @@ class TestTheProgram:
         knob = '{"damping": 0.02}'  # which memit does not have
         typed = command("--methods", "rome,memit", "--modes", "single", "--hparams", knob)
         with subprocess.Popen(typed, cwd=ROOT, stdout=subprocess.DEVNULL) as first:
-            wait_until(lambda: bool(list(out.glob(done))) and bool(lines_of(task)), seconds=60)
-            os.kill(first.pid, signal.SIGKILL)
+            wait_until(
+                lambda: first.poll() is not None or (any(out.glob(done)) and bool(lines_of(task))),
+                seconds=60,
+            )
+            first.kill()
         before = lines_of(task)
         second = subprocess.run(
             typed, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
