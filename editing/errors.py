@@ -20,6 +20,9 @@ EditingError
     NonFiniteDelta
     NumericOverflow
     FingerprintMismatch
+    HypernetworkMissing
+    HypernetworkDamaged
+    TrainingDiverged
   StatsMissing                    the operator can mend it: collect C for this model first
   BlobUnreadable                  bytes that are not what their name says
 
@@ -90,12 +93,17 @@ class TextTooLong(BadRequest):
 
     code = "text-too-long"
 
-    def __init__(self, *, tokens: int, limit: int) -> None:
+    def __init__(self, *, tokens: int, limit: int, preface: int = 0) -> None:
+        behind = (
+            f" {preface} of them are the preface that in-context edits put before every prompt: "
+            "restore a snapshot with fewer of them, or write them into the weights."
+        )
         super().__init__(
             f"The text and what should follow it take {tokens} tokens; this model has room for "
-            f"{limit}. Shorten the text or ask for fewer tokens.",
+            f"{limit}. Shorten the text or ask for fewer tokens.{behind if preface else ''}",
             tokens=tokens,
             limit=limit,
+            **({"preface": preface} if preface else {}),
         )
 
 
@@ -271,6 +279,54 @@ class FingerprintMismatch(EditFailed):
             expected=expected,
             found=found,
             what=what,
+        )
+
+
+class HypernetworkMissing(EditFailed):
+    """A method whose editor has to be trained, and was not for this model and these layers."""
+
+    code = "hypernetwork-missing"
+
+    def __init__(
+        self, *, model: str, layers: Sequence[int], wanted: str | None, known: Sequence[str]
+    ) -> None:
+        which = "network" if wanted is None else f"network {wanted!r}"
+        there = f" There is {', '.join(known)}; leave out `net` for the newest." if known else ""
+        super().__init__(
+            f"No trained {which} of mend is there for {model!r} and its layers "
+            f"{', '.join(map(str, layers))}.{there} Train one with `errata train mend --model "
+            f"SOURCE --data DIR`, with the cache folder of this worker.",
+            model=model,
+            layers=list(layers),
+            net=wanted,
+            known=list(known),
+        )
+
+
+class HypernetworkDamaged(EditFailed):
+    """A trained network on disk that is not what was written there."""
+
+    code = "hypernetwork-damaged"
+
+    def __init__(self, *, net: str, path: str, why: str) -> None:
+        super().__init__(
+            f"The trained network {net} cannot be read: {why}. Remove {path}, and run the "
+            "`errata train mend` again that made it, or name another one with `net`.",
+            net=net,
+            path=path,
+        )
+
+
+class TrainingDiverged(EditFailed):
+    """A training whose gradients are not finite any more."""
+
+    code = "training-diverged"
+
+    def __init__(self, *, iteration: int) -> None:
+        super().__init__(
+            f"At iteration {iteration} the gradient of the network is not finite. Lower lr or "
+            "alpha_lr of the recipe and train again.",
+            iteration=iteration,
         )
 
 

@@ -110,8 +110,9 @@ def counted(view: "ModelView", hparams: Hparams) -> dict[SiteKind, list[int]]:
 def already_answers(
     view: "ModelView", requests: Sequence["EditRequest"]
 ) -> Generator[Step, None, bool]:
-    """Whether the model's own first choice is the new target, for every request."""
-    found = yield from score(view, [(request.question, request.target_new) for request in requests])
+    """Whether the model's own first choice is the new target, for every text of every request."""
+    asked = [(p.replace("{}", r.subject), target) for r in requests for p, target in r.texts]
+    found = yield from score(view, asked)
     return all(one.greedy for one in found)
 
 

@@ -156,7 +156,7 @@ class ModelHost:
             return State(), found.entries
         device = self.view.device
         masters = {name: master.to(device) for name, master in saved.masters.items()}
-        return State(masters), found.after_checkpoint
+        return State(masters, preface=saved.preface), found.after_checkpoint
 
     def audit(self, *, everything: bool = True) -> None:
         """Raise FingerprintMismatch unless the bits in the weights are those of the head.

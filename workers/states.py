@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
+from editing.delta import tensors_of
 from editing.model.state import State
 from editing.outcome import Outcome
 
@@ -70,6 +71,6 @@ class OutcomeCache:
 
 
 def _size(outcome: Outcome) -> int:
-    factors = (t for delta in outcome.deltas.values() for t in (delta.left, delta.right))
-    pairs = (t for pair in outcome.written.values() for t in (pair.keys, pair.values))
-    return sum(tensor.nbytes for tensor in (*factors, *pairs))
+    parts = (t for delta in outcome.deltas.values() for t in tensors_of(delta).values())
+    pairs = (t for p in outcome.written.values() for t in (p.keys, p.values, p.targets))
+    return sum(tensor.nbytes for tensor in (*parts, *pairs))

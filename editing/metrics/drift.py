@@ -1,7 +1,8 @@
 """How far the model moved where nothing was asked of it (METRICS 7).
 
 KL(base || state) in nats per token and perplexity on a few neutral texts, and the largest growth of
-an edited weight's norm, |W| / |W0|.
+an edited weight's norm, |W| / |W0|. Where a preface stands before whatever the model is asked, it
+stands before these texts too, and only their own tokens count.
 """
 
 from collections.abc import Generator
@@ -41,14 +42,26 @@ def neutral_texts() -> tuple[str, ...]:
 
 @torch.no_grad()
 def neutral_logprobs(view: "ModelView") -> tuple[Tensor, Tensor]:
-    """Log-probabilities [tokens, V] at every position of the neutral texts, and the gold ids."""
-    rows = [encode(view.tokenizer, text) for text in neutral_texts()]
-    ids, mask = right_padded(view, rows)
-    positions = positions_of(mask)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    """Log-probabilities [tokens, V] of the neutral texts' tokens but the first, and their ids.
+
+    Raises TextTooLong where a preface leaves no room for them.
+    """
+    texts = [encode(view.tokenizer, text) for text in neutral_texts()]
+    ids, mask = right_padded(view, [_behind(view, text) for text in texts])
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions_of(mask)}
     hidden = view.body(**inputs, use_cache=False)[0]
-    predicts = mask[:, 1:].bool()
+    left = mask[:, 1:].flip(1).cumsum(1).flip(1)  # tokens from here to the end of the row
+    own = torch.tensor([len(text) - 1 for text in texts], device=view.device)
+    predicts = mask[:, 1:].bool() & (left <= own[:, None])
     return view.head(hidden[:, :-1][predicts]).log_softmax(-1), ids[:, 1:][predicts]
+
+
+def _behind(view: "ModelView", text: list[int]) -> list[int]:
+    """A text's ids behind the preface, and not tokenized with it: the same tokens must count."""
+    if not view.current.preface:
+        return text
+    own = text[1:] if text[0] == view.tokenizer.bos_token_id else text  # a row starts once
+    return encode(view.tokenizer, view.current.preface) + own
 
 
 def base_logprobs(view: "ModelView") -> Tensor:

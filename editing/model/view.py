@@ -25,6 +25,7 @@ from .landing import Landing, Scaled, normed_of
 from .layout import Layout, known_layout
 from .rehearsal import rehearse
 from .state import State
+from .tokens import encode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -108,7 +109,9 @@ class ModelView:
     def require_fits(self, tokens: int) -> None:
         """Raise TextTooLong where the model has no position for so many tokens."""
         if self.positions is not None and tokens > self.positions:
-            raise TextTooLong(tokens=tokens, limit=self.positions)
+            preface = self.current.preface
+            size = len(encode(self.tokenizer, preface)) if preface else 0
+            raise TextTooLong(tokens=tokens, limit=self.positions, preface=size)
 
     # ---- weights ---------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Older states and deltas are kept as long as memory allows."""
 
+import pytest
 import torch
 
-from editing.delta import LowRank
+from editing.delta import Delta, Dense, LowRank, Preface, Slices
 from editing.model.state import State
 from editing.outcome import Outcome, Written
 from workers.states import OutcomeCache, StateCache
@@ -40,8 +41,24 @@ def test_what_two_states_share_counts_once() -> None:
 
 
 def outcome(kib: int) -> Outcome:
-    part = torch.zeros(1, kib * 64)
-    return Outcome({"w": LowRank(part.T, part)}, {"w": Written(part.T, part.T, part.T)})
+    return Outcome({"w": Dense(torch.zeros(kib * 16, 16))})
+
+
+ROW = torch.zeros(1, 256)  # a KiB
+KINDS: list[tuple[Delta, int]] = [
+    (LowRank(ROW.T, ROW), 2 * KIB),
+    (Slices(0, torch.zeros(2, dtype=torch.int64), torch.zeros(2, 256), (8, 256)), 2 * KIB + 40),
+    (Dense(ROW), KIB),
+    (Preface("x" * KIB), KIB),
+]
+
+
+@pytest.mark.parametrize(("delta", "size"), KINDS)
+def test_every_kind_of_delta_counts_its_bytes(delta: Delta, size: int) -> None:
+    written = {"v": Written(ROW.T, ROW.T, ROW.T)}
+    cache = OutcomeCache(KIB, lambda _: Outcome({"w": delta}, written))
+    cache.get("a")
+    assert cache.nbytes == size + 3 * KIB
 
 
 def test_deltas_are_counted_by_their_bytes_and_not_by_their_number() -> None:
