@@ -16,7 +16,7 @@ from torch import Tensor
 
 from editing.hparams import Contexts
 from editing.model.partial import Paused, pause
-from editing.model.tokens import Continuation, continued, place
+from editing.model.tokens import Continuation, continued, place_text
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -28,11 +28,15 @@ def texts_of(
 ) -> list[Continuation]:
     """A request's bare prompt and its prefixed ones, each with the target behind it.
 
+    A relation edit may bring a second prompt, which is to be answered with "None".
+
     end: put the tokenizer's end token behind the target, so that the model learns to stop there.
     Raises EmptyField, SubjectNotFound or TargetTooLong.
     """
+    tokenizer = view.tokenizer
     rows = [
-        continued(view.tokenizer, place(view.tokenizer, request, prefix).text, request.target_new)
+        continued(tokenizer, place_text(tokenizer, prompt, request.subject, prefix).text, target)
+        for prompt, target in request.texts
         for prefix in ("", *prefixes)
     ]
     stop = view.tokenizer.eos_token_id
