@@ -11,12 +11,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from benchmarks import memory
 from benchmarks.ledger import Entry, Ledger
 from benchmarks.measuring import drifted, measured
 from benchmarks.task import UNEDITED, Task, found, key_of, state_after
@@ -24,6 +25,8 @@ from editing.errors import (
     BadRequest,
     EditFailed,
     EditingError,
+    HypernetworkDamaged,
+    HypernetworkMissing,
     InvalidHparam,
     UnknownHparam,
     UnsupportedArchitecture,
@@ -46,7 +49,13 @@ STATISTICS = "statistics"
 _EVERY_S = 0.5  # between two events about the steps of an edit
 
 # What no other record would mend: the row fails, not the edit.
-_OF_THE_METHOD = (InvalidHparam, UnknownHparam, UnsupportedArchitecture)
+_OF_THE_METHOD = (
+    HypernetworkDamaged,
+    HypernetworkMissing,
+    InvalidHparam,
+    UnknownHparam,
+    UnsupportedArchitecture,
+)
 
 Requests = Sequence[EditRequest]
 Say = Callable[[Entry], None]
@@ -80,7 +89,7 @@ class Run:
         if self.plan and self._collected():
             return False
         base_logprobs(self.view)  # measuring keeps these, so they are not the method's
-        self._loaded = _memory("VmRSS")
+        self._loaded = memory.resident()
         {"single": self.single, "sequence": self.sequence, "batch": self.batch}[self.task.mode]()
         self.view.adopt(State())
         if self.view.audit() != self.fingerprint:
@@ -150,7 +159,7 @@ class Run:
     def _edited(self, requests: Requests, history: History) -> tuple[Outcome | None, Entry]:
         """An outcome, None where the method failed, and what is written down about it."""
         watch, outcome, failed, why = Stopwatch(), None, None, ""
-        _forget_peak()
+        memory.forget_peak()
         torch.manual_seed(self.task.seed)
         if self.plan:
             work = edit(self.view, self.plan, requests, history)
@@ -162,9 +171,9 @@ class Run:
                 raise
             except (EditFailed, BadRequest) as error:
                 outcome, failed, why = None, error.code, str(error)
-        peak = _memory("VmHWM")
-        memory = {"peak_mib": peak, "rise_mib": max(peak - self._loaded, 0.0)}
-        about = {**watch.report(), **memory, "facts": len(requests)}
+        most = memory.peak()
+        took = {"peak_mib": most, "rise_mib": max(most - self._loaded, 0.0)}
+        about = {**watch.report(), **took, "facts": len(requests)}
         return outcome, {"edit": {**about, "failed": failed, "why": why}}
 
     def _fact(self, request: EditRequest, state: State) -> Entry:
@@ -199,18 +208,6 @@ class Run:
         if time.monotonic() - self._spoke > _EVERY_S:
             self._spoke = time.monotonic()
             self._say({"step": f"{step.stage} {step.done}/{step.total}"})
-
-
-def _memory(name: str) -> float:
-    """A line of this process's status in MiB. ru_maxrss would include what exec replaced."""
-    with Path("/proc/self/status").open() as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
-
-
-def _forget_peak() -> None:
-    """Let VmHWM begin anew, so that what came before does not count; where that is allowed."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager

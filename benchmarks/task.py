@@ -66,7 +66,14 @@ class Task:
     def asked(self) -> Entry:
         """What its ledger is known by before the model is loaded."""
         names = ("method", "mode", "model", "hparams", "threads", "seed")
-        return {"format": FORMAT, **{name: getattr(self, name) for name in names}}
+        given = {name: getattr(self, name) for name in names}
+        return {"format": FORMAT, **given, "trained": self.trained}
+
+    @property
+    def trained(self) -> list[str]:
+        """What was trained for the method so far, of which it takes what fits the model."""
+        kept = (Path(self.cache) / "statistics").glob(f"{self.method}-*.safetensors")
+        return sorted(path.stem for path in kept)
 
     def requests(self) -> list[EditRequest]:
         """The records that it is made of."""

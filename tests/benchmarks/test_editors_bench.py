@@ -14,7 +14,7 @@ from benchmarks import editors
 from benchmarks.progress import Progress
 from benchmarks.table import Table, table_of
 from benchmarks.task import Task, tasks
-from editing.errors import EditingError, InvalidHparam, StatsMissing
+from editing.errors import EditingError, HypernetworkMissing, InvalidHparam, StatsMissing
 from tests.conftest import wait_until
 
 from .conftest import MakeTask
@@ -35,7 +35,14 @@ class TestRows:
         assert [row[name] for name in names] == [base[name] for name in names]
         assert [row[f"{name}_before"] for name in names] == [base[name] for name in names]
 
-    @pytest.mark.parametrize("what", [StatsMissing(layer=1), InvalidHparam("a", value=1, must="b")])
+    @pytest.mark.parametrize(
+        "what",
+        [
+            StatsMissing(layer=1),
+            InvalidHparam("a", value=1, must="b"),
+            HypernetworkMissing(model="tiny", layers=[1], wanted=None, known=[]),
+        ],
+    )
     def test_what_no_other_record_would_mend_fails_the_row(
         self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, what: EditingError
     ) -> None:
@@ -136,6 +143,16 @@ class TestTheRowsOfATable:
         editors.carry_out(wanted)
         assert started.count("rome single") == 2
 
+    def test_a_network_trained_since_makes_a_row_anew(
+        self, make_task: MakeTask, started: list[str], tmp_path: Path
+    ) -> None:
+        wanted = [make_task(name, cache=str(tmp_path)) for name in ("unedited", "rome")]
+        editors.carry_out(wanted)
+        (tmp_path / "statistics" / "rome-net.safetensors").write_bytes(b"as if it had one")
+        editors.carry_out(wanted)
+        assert started.count("rome single") == 2
+        assert len(list(wanted[1].runs.glob("rome.single.*"))) == 2
+
 
 class TestTheProgram:
     """What is typed, in processes of its own."""
@@ -164,12 +181,12 @@ class TestTheProgram:
         with subprocess.Popen(typed, cwd=ROOT, stdout=subprocess.DEVNULL) as first:
             wait_until(
                 lambda: first.poll() is not None or (any(out.glob(done)) and bool(lines_of(task))),
-                seconds=60,
+                seconds=120,
             )
             first.kill()
         before = lines_of(task)
         second = subprocess.run(
-            typed, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+            typed, cwd=ROOT, capture_output=True, text=True, check=True, timeout=240
         )
         whole_lines = [line for line in before if line.endswith(b"\n")]
         assert lines_of(task)[: len(whole_lines)] == whole_lines
