@@ -13,6 +13,7 @@ import time
 import torch
 
 from benchmarks.common import parser, prepared
+from editing.editors.asking import Asking
 from editing.editors.zsearch import find_delta
 from editing.hparams import Search
 from editing.model.tokens import continued, place, place_text
@@ -38,7 +39,7 @@ def main() -> None:
         began = time.process_time()
         other = plain.search(view, request, layer=layer, search=search, prefixes=prefixes)
         middle = time.process_time()
-        work = find_delta(view, [request], layer=layer, search=search, prefixes=prefixes)
+        work = find_delta(view, [request], layer=layer, search=search, asking=Asking(prefixes))
         found = finish(work)
         slow, fast = slow + middle - began, fast + time.process_time() - middle
         floor += args.steps * flops(view, request, prefixes, layer) / speed(view)

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import UnknownEditor
-from .hparams import MemitHparams, RomeHparams, RRomeHparams
+from .hparams import (
+    AlphaEditHparams,
+    AttentionHparams,
+    CtpHparams,
+    EmmetHparams,
+    IkeHparams,
+    MemitHparams,
+    PmetHparams,
+    PruneHparams,
+    RectHparams,
+    RomeHparams,
+    RRomeHparams,
+)
 
 Family = Literal[
     "closed form", "post-processor", "gradient", "neurons", "paths", "hypernetwork", "in context"
@@ -20,7 +32,7 @@ class Method:
 
     name: str  # what `editor` says in a request
     title: str
-    paper: str  # arXiv number
+    paper: str  # number at arXiv, or id in the ACL anthology
     hparams: type
     entry: str  # "module:function", imported when first used, since it needs torch
     batch: bool  # takes many facts at once; otherwise they are applied in turn
@@ -73,6 +85,97 @@ METHODS: Mapping[str, Method] = {
             batch=True,
             remembers=True,
             summary="MEMIT for one edit after another: earlier edits are kept where they are.",
+        ),
+        Method(
+            name="emmet",
+            title="A Unified Framework for Model Editing",
+            paper="2403.14236",
+            hparams=EmmetHparams,
+            entry="editing.editors.emmet:edit",
+            batch=True,
+            remembers=False,
+            summary="Many facts at one layer, written nearly as equalities.",
+        ),
+        Method(
+            name="pmet",
+            title="Precise Model Editing in a Transformer",
+            paper="2308.08742",
+            hparams=PmetHparams,
+            entry="editing.editors.pmet:edit",
+            batch=True,
+            remembers=False,
+            summary="Attention and MLP are searched together, the MLP's share is written.",
+            writes=("down_proj", "attention_out"),
+        ),
+        Method(
+            name="alphaedit",
+            title="Null-Space Constrained Knowledge Editing",
+            paper="2410.02355",
+            hparams=AlphaEditHparams,
+            entry="editing.editors.alphaedit:edit",
+            batch=True,
+            remembers=True,
+            summary="A band of layers, changed only where everyday keys do not look.",
+        ),
+        Method(
+            name="attention",
+            title="RaKE's proposal: attention and MLP at the relation",
+            paper="2311.09053",
+            hparams=AttentionHparams,
+            entry="editing.editors.attention:edit",
+            batch=True,
+            remembers=False,
+            summary="Attention and MLP at the relation's last token, for relations and facts.",
+            writes=("down_proj", "attention_out"),
+        ),
+        Method(
+            name="prune",
+            title="Perturbation-Restrained Sequential Model Editing",
+            paper="2405.16821",
+            hparams=PruneHparams,
+            entry="editing.editors.prune:edit",
+            batch=True,
+            remembers=True,
+            summary="MEMIT whose changes together are held below the weight's own size.",
+            family="post-processor",
+            low_rank=False,
+        ),
+        Method(
+            name="rect",
+            title="Regularization to the Rescue",
+            paper="2401.04700",
+            hparams=RectHparams,
+            entry="editing.editors.rect:edit",
+            batch=True,
+            remembers=True,
+            summary="MEMIT of which only the entries that change most are written.",
+            family="post-processor",
+            low_rank=False,
+        ),
+        Method(
+            name="ctp",
+            title="Critical Transmission Paths with Parameter-Aware Contrastive Rectification",
+            paper="2025.acl-long.1367",
+            hparams=CtpHparams,
+            entry="editing.editors.ctp:edit",
+            batch=True,
+            remembers=True,
+            summary="The nodes that matter most in every MLP are traced, and only they are trained.",
+            family="paths",
+            low_rank=False,
+            writes=("up_proj", "down_proj"),
+        ),
+        Method(
+            name="ike",
+            title="In-Context Knowledge Editing",
+            paper="2305.12740",
+            hparams=IkeHparams,
+            entry="editing.editors.ike:edit",
+            batch=True,
+            remembers=False,
+            summary="No weight changes: the fact is told before every prompt.",
+            family="in context",
+            writes=(),
         ),
     )
 }

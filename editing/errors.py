@@ -16,7 +16,9 @@ EditingError
     UnsupportedArchitecture
   EditFailed                      the method could not do it
     SearchDiverged
+    LossDiverged
     SingularSystem
+    NullSpaceTooSmall
     NonFiniteDelta
     NumericOverflow
     FingerprintMismatch
@@ -225,6 +227,19 @@ class SearchDiverged(EditFailed):
         )
 
 
+class LossDiverged(EditFailed):
+    """A loss that is not finite any more while weights are trained."""
+
+    code = "loss-diverged"
+
+    def __init__(self, *, steps: int) -> None:
+        super().__init__(
+            f"After {steps} optimiser steps the loss or its gradient is not finite. The weights "
+            "were left as they were. Lower the learning rate (lr in the editor's hparams).",
+            steps=steps,
+        )
+
+
 class SingularSystem(EditFailed):
     """A metric that is not positive definite, even after jitter."""
 
@@ -236,6 +251,21 @@ class SingularSystem(EditFailed):
             "Collect the second moment from more tokens, or raise second_moment_weight.",
             size=size,
             jitter=jitter,
+        )
+
+
+class NullSpaceTooSmall(EditFailed):
+    """A null space with too few dimensions for the facts to be written in it."""
+
+    code = "null-space-too-small"
+
+    def __init__(self, *, layer: int, rank: int, facts: int, room: int) -> None:
+        super().__init__(
+            f"The null space of layer {layer} has {rank} dimensions; {facts} facts need at least "
+            f"{room} each. Raise null_mass (or threshold), or write fewer facts at once.",
+            layer=layer,
+            rank=rank,
+            facts=facts,
         )
 
 

@@ -17,12 +17,7 @@ def check(method: str, overrides: Mapping[str, object]) -> None:
 
     Raises UnknownEditor, UnknownHparam, InvalidHparam or NonFiniteValue.
     """
-    known = dict(_leaves(find_method(method).hparams))
-    for name, value in _flat(overrides):
-        if name not in known:
-            raise UnknownHparam(name, editor=method, known=sorted(known))
-        hint, knob = known[name]
-        _check_value(name, value, hint, knob)
+    _check_all(dict(_leaves(find_method(method).hparams)), overrides, method)
 
 
 def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> Hparams:
@@ -43,6 +38,26 @@ def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> 
     if values.get("key_site") == "prompt_last" and "layers" not in given:
         values["layers"] = values["late_layers"]
     return _build(kind, values)
+
+
+def filled(kind: type, overrides: Mapping[str, object], *, of: str) -> Any:  # noqa: ANN401
+    """A block of knobs with some of them set; `of` is what it is called in an error.
+
+    Raises UnknownHparam, InvalidHparam or NonFiniteValue.
+    """
+    known = dict(_leaves(kind))
+    _check_all(known, overrides, of)
+    return _build(kind, dict(_flat(overrides)))
+
+
+def _check_all(
+    known: Mapping[str, tuple[Any, Field[Any]]], overrides: Mapping[str, object], of: str
+) -> None:
+    for name, value in _flat(overrides):
+        if name not in known:
+            raise UnknownHparam(name, editor=of, known=sorted(known))
+        hint, knob = known[name]
+        _check_value(name, value, hint, knob)
 
 
 def _within(name: str, value: object, facts: ModelFacts, *, searched: bool) -> tuple[int, ...]:
@@ -106,6 +121,9 @@ def _check_value(name: str, value: object, hint: Any, knob: Field[Any]) -> None:
     elif hint is bool:
         if not isinstance(value, bool):
             raise InvalidHparam(name, value=value, must="true or false")
+    elif hint is str:
+        if not isinstance(value, str) or not value:
+            raise InvalidHparam(name, value=value, must="a text")
     else:
         _check_number(name, value, hint, knob)
 

@@ -1,10 +1,11 @@
 """What an editor returns: deltas, the associations that it wrote, and notes; to bytes and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -82,3 +83,31 @@ class Outcome:
             except (KeyError, ValueError) as error:
                 raise BlobUnreadable(f"what it holds of {name} is not whole: {error}") from error
         return cls(deltas, written, cast("dict[str, object]", about.get("notes", {})))
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """Outcomes made one after another as one; values move with the changes that came later."""
+    if len(parts) == 1:
+        return parts[0]
+    deltas: dict[str, Delta] = {}
+    written: dict[str, Written] = {}
+    for part in parts:
+        for name, delta in part.deltas.items():
+            old = deltas.get(name)
+            # A method's deltas of one weight are of one kind.
+            deltas[name] = delta if old is None else old.then(delta)  # pyright: ignore[reportArgumentType]
+            pair = written.get(name)
+            if pair is not None and not isinstance(delta, Preface):
+                shift = delta.at(pair.keys)
+                moved = ((part.double() + shift).float() for part in (pair.values, pair.targets))
+                written[name] = Written(pair.keys, *moved)
+        for name, pair in part.written.items():
+            old_pair = written.get(name)
+            if old_pair is not None:
+                pair = Written(  # noqa: PLW2901
+                    torch.cat([old_pair.keys, pair.keys], dim=1),
+                    torch.cat([old_pair.values, pair.values], dim=1),
+                    torch.cat([old_pair.targets, pair.targets], dim=1),
+                )
+            written[name] = pair
+    return Outcome(deltas, written, {"parts": [dict(part.notes) for part in parts]})

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .delta import LowRank
+from .delta import Change, LowRank
 from .errors import SingularSystem
 
 _JITTER = 1e-10  # of the mean diagonal, grown tenfold at each failure
@@ -73,10 +73,15 @@ def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:
     return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))
 
 
-def size_under(delta: LowRank, C: Tensor) -> float:
+def size_under(delta: Change, C: Tensor) -> float:
     """|D C^1/2|, the root of tr(D C DT): how far everyday values move, by what C was taken from."""
-    left, right = delta.left.to(C), delta.right.to(C)
-    return float(((left.mT @ left) * (right @ C @ right.mT)).sum().clamp(min=0).sqrt())
+    if isinstance(delta, LowRank):
+        left, right = delta.left.to(C), delta.right.to(C)
+        square = ((left.mT @ left) * (right @ C @ right.mT)).sum()
+    else:
+        D = delta.matrix().to(C)
+        square = ((D @ C) * D).sum()
+    return float(square.clamp(min=0).sqrt())
 
 
 def _cholesky(A: Tensor) -> Tensor:

@@ -99,6 +99,9 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "rect": _MEMIT,
     "alphaedit": _ALPHAEDIT,
     "pmet": _PMET,
+    "ike": {},
+    "ctp": {},  # one setting for all models
+    "mend": {},  # placed by rule as published
 }
 
 # model_type -> (depth of ROME's layer, depth of the last edited layer of a band), as shares of all
@@ -122,6 +125,7 @@ DEPTHS: Mapping[str, tuple[float, float]] = {
 }
 _BAND = 0.16
 _LATE = 0.6  # the end of a band written at the prompt's last token: the subject has moved there
+_MEND = 3  # the last blocks, as published for every family
 _RELATION = (0.21, 0.42)  # where RaKE traces relations in attention
 
 # Which rule places a method's layers; the others edit a band.
@@ -133,6 +137,10 @@ def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
     rome, end = DEPTHS.get(facts.model_type, _LLAMA)
     if method in _ONE_LAYER:
         return _ending(rome, 1, facts)
+    if method == "mend":
+        return tuple(range(max(0, facts.layers - _MEND), facts.layers))
+    if method == "ctp":  # which layers matter is what it traces
+        return tuple(range(facts.layers))
     if method == "attention":
         low, high = (round(share * facts.layers) for share in _RELATION)
         return _ending(_RELATION[1], high - low, facts)

@@ -10,11 +10,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-import torch
-
 from .catalogue import Method
 from .catalogue import method as find_method
-from .delta import Delta, Preface
 from .errors import EmptyField
 from .history import History
 from .hparams import Contexts, Hparams, Statistics
@@ -22,7 +19,7 @@ from .knobs import resolve
 from .metrics.promotion import promotion_report
 from .model.scoring import score
 from .model.state import State
-from .outcome import Outcome, Written
+from .outcome import Outcome, joined
 from .run import Stopwatch, finish, under
 from .stats.moments import ensure_moments
 from .stats.prefixes import ensure_prefixes
@@ -141,31 +138,3 @@ def edit(
         outcome = joined(parts)
     outcome.require_finite()
     return outcome
-
-
-def joined(parts: Sequence[Outcome]) -> Outcome:
-    """Outcomes made one after another as one; values move with the changes that came later."""
-    if len(parts) == 1:
-        return parts[0]
-    deltas: dict[str, Delta] = {}
-    written: dict[str, Written] = {}
-    for part in parts:
-        for name, delta in part.deltas.items():
-            old = deltas.get(name)
-            # A method's deltas of one weight are of one kind.
-            deltas[name] = delta if old is None else old.then(delta)  # pyright: ignore[reportArgumentType]
-            pair = written.get(name)
-            if pair is not None and not isinstance(delta, Preface):
-                shift = delta.at(pair.keys)
-                moved = ((part.double() + shift).float() for part in (pair.values, pair.targets))
-                written[name] = Written(pair.keys, *moved)
-        for name, pair in part.written.items():
-            old_pair = written.get(name)
-            if old_pair is not None:
-                pair = Written(  # noqa: PLW2901
-                    torch.cat([old_pair.keys, pair.keys], dim=1),
-                    torch.cat([old_pair.values, pair.values], dim=1),
-                    torch.cat([old_pair.targets, pair.targets], dim=1),
-                )
-            written[name] = pair
-    return Outcome(deltas, written, {"parts": [dict(part.notes) for part in parts]})

@@ -1,32 +1,37 @@
 """What the MEMIT family shares: what is missing is spread over a band of layers, lowest first.
 
-    d_i    what layer L must write besides at the subject's last token to say o*_i      (zsearch.py)
+    d_i    what layer L must write besides, at the fact's key, to say o*_i              (zsearch.py)
     for l in layers, lowest first, with the layers below already edited:
         K  keys of the facts at layer l, one column a context                           (keys.py)
-        R  (H_0 + d - H) / (layers left): this layer's share of what is missing at block L
-        D_l = R (I + KT A_l^-1 K)^-1 KT A_l^-1                                         (solve.write)
-
-Where a norm follows the write, d is added before it and R is what brings about that share behind it
-(`_Goal`; see docs/decisions/0012).
+        R  what is still missing, this layer's share of it                               (goal.py)
+        D_l = R (rho I + KT A_l^-1 K)^-1 KT A_l^-1, or what a method makes of it      (solve.write)
 
 Departure: the published code averages the keys of a fact over its contexts; here each context keeps
-its own key and its own residual, the bare prompt among them (see docs/decisions).
+its own key and its own residual, the bare prompt among them (docs/decisions/0009). Facts of a batch
+with (nearly) equal keys share one d (merging.py).
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from editing.delta import LowRank
-from editing.hparams import MemitHparams
+from editing.delta import Change
+from editing.history import History
+from editing.hparams import Hparams, Sited, Statistics
 from editing.outcome import Outcome, Written
 from editing.solve import Metric, size_under, write
+from editing.stats.store import SiteKind
 from editing.step import Step
 
+from .asking import Asking, KeyAt
+from .at_site import at_key_site
+from .goal import Goal, MakeGoal, at_the_block
 from .keys import KeyReader, Reading
-from .zsearch import find_delta
+from .merging import merged
+from .site import MLP, Spot
+from .zsearch import Found, find_delta
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -36,100 +41,205 @@ if TYPE_CHECKING:
 _WRITTEN_SHARE = 0.9
 
 
-def weight_by_scale(d_key: int) -> float:
-    """lambda for a model that nobody tuned: d_k (1 - share) / share.
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The change of one weight, and the median leverage kT A^-1 k of the keys it was made for."""
+
+    change: Change
+    leverage: float
+
+
+Solve = Callable[[Spot, Tensor, Tensor], Solved]  # spot, K, R
+
+
+def weight_by_scale(leverage: float) -> float:
+    """lambda for a model that nobody tuned: leverage (1 - share) / share.
 
     With A = lambda C one key gets g / (lambda + g) of its residual written, g = kT C^-1 k its
     leverage. Over the keys C was collected from, g is d_k on average, whatever the model's scale,
     since E[kT C^-1 k] = tr(C^-1 E[k kT]) = d_k. The keys of subjects are rarer and get more.
     """
-    return d_key * (1 - _WRITTEN_SHARE) / _WRITTEN_SHARE
+    return leverage * (1 - _WRITTEN_SHARE) / _WRITTEN_SHARE
 
 
-def second_moment_weight(view: "ModelView", hparams: MemitHparams) -> float:
-    """lambda: what the hparams say, else by the rule of scale."""
-    given = hparams.second_moment_weight
-    return weight_by_scale(view.facts.d_key) if given is None else given
+def second_moment_weight(view: "ModelView", hparams: Hparams, spot: Spot = ("mlp", 0)) -> float:
+    """lambda of a weight: what the hparams say, else by the rule of scale.
+
+    What they say is of MLPs; for attention it is scaled by the ratio of the second moments' traces.
+    """
+    kind, layer = spot
+    given: float | None = hparams.second_moment_weight
+    if given is None:
+        return weight_by_scale(view.weight(view.written_at(layer, kind)).shape[1])
+    if kind == "mlp":
+        return given
+    mlp, own = (
+        float(view.stats.second_moment(layer, hparams.statistics, site).trace())
+        for site in ("mlp", kind)
+    )
+    return given * mlp / own
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How a method walks its band.
+
+    searched: where vectors are added in the last layer; written: what is changed in every layer;
+    goal: what the band is to bring about, of what the search found.
+    """
+
+    searched: tuple[SiteKind, ...] = MLP
+    written: tuple[SiteKind, ...] = MLP
+    goal: MakeGoal = at_the_block
+
+
+@dataclass(slots=True)
+class _Done:
+    """What was written on the way up."""
+
+    view: "ModelView"
+    statistics: Statistics
+    deltas: dict[str, Change] = field(default_factory=dict[str, Change])
+    written: dict[str, Written] = field(default_factory=dict[str, Written])
+    leverage: dict[str, float] = field(default_factory=dict[str, float])
+    size: dict[str, float] = field(default_factory=dict[str, float])
+
+    def take(self, spot: Spot, solved: Solved, reading: Reading, R: Tensor) -> None:
+        kind, layer = spot
+        name = self.view.written_at(layer, kind)
+        C = self.view.stats.second_moment(layer, self.statistics, kind)
+        self.size[name] = size_under(solved.change, C)
+        values = reading.values + solved.change.at(reading.keys)
+        targets = reading.values + R
+        self.deltas[name] = solved.change
+        self.leverage[name] = solved.leverage
+        self.written[name] = Written(reading.keys.float(), values.float(), targets.float())
 
 
 def spread(
     view: "ModelView",
     requests: Sequence["EditRequest"],
-    hparams: MemitHparams,
-    metric_of: Callable[[int], Metric],
+    hparams: Hparams,
+    solve: Solve,
+    band: Band = Band(),
 ) -> Generator[Step, None, Outcome]:
-    """Write a batch of facts; `metric_of(layer)` gives A. Raises SearchDiverged, SingularSystem."""
-    prefixes = view.stats.prefixes(hparams.contexts)
-    band = range(hparams.layers[0], hparams.layers[-1] + 1)
-    found = yield from find_delta(
-        view, requests, layer=band[-1], search=hparams.search, prefixes=prefixes
-    )
-    reader = KeyReader(view, requests, prefixes, band)
-    yield from reader.start()
+    """Write a batch of facts at the token, or the tokens, that the hparams name.
 
-    missing = found.delta.double().mT.repeat_interleave(len(prefixes) + 1, dim=1)  # [d_v, n]
-    goal: _Goal | None = None
-    deltas: dict[str, LowRank] = {}
-    written: dict[str, Written] = {}
-    leverage: dict[str, float] = {}
-    size: dict[str, float] = {}
-    for number, layer in enumerate(band):
-        here: dict[str, LowRank] = {}
-        if layer in hparams.layers:
-            reading = reader.read()
-            goal = goal or _Goal.of(view, band[-1], reading, missing)
-            share = sum(other >= layer for other in hparams.layers)
-            metric = metric_of(layer)
-            R = goal.residual(layer, reading, share)
-            delta = write(reading.keys, R, metric, rho=1.0)
-            name = view.down_proj(layer)
-            here[name] = deltas[name] = delta
-            values = reading.values + delta.at(reading.keys)
-            targets = reading.values + R
-            written[name] = Written(reading.keys.float(), values.float(), targets.float())
-            leverage[name] = float(metric.leverage(reading.keys).median())
-            C = view.stats.second_moment(layer, hparams.statistics)
-            size[name] = size_under(delta, C)
-        if layer != band[-1]:
-            reader.climb(here)
-        yield Step("solve", number + 1, len(band))
-    notes: dict[str, object] = {
-        "second_moment_weight": second_moment_weight(view, hparams),
-        "search_steps": found.steps,
-        "searched_probability": found.probability,
-        "leverage": leverage,
-        "size_under_C": size,
-    }
-    return Outcome(deltas, written, notes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Goal:
-    """What the band is to bring about; columns are keys, before any layer is edited.
-
-    entering [d_v, n]: what is to enter the step behind the last layer's write; hidden [d_v, n]:
-    what block L is to answer then; rest [d_v, n]: the part of it that is not layer L's write.
+    Raises SearchDiverged or SingularSystem.
     """
 
-    view: "ModelView"
-    last: int
-    entering: Tensor
-    hidden: Tensor
-    rest: Tensor
+    def once(
+        key_at: KeyAt, layers: tuple[int, ...], share: float
+    ) -> Generator[Step, None, Outcome]:
+        asking = Asking.of(view, hparams.contexts, key_at)
+        return _at(view, requests, hparams, solve, band, asking=asking, layers=layers, share=share)
 
-    @classmethod
-    def of(cls, view: "ModelView", last: int, reading: Reading, missing: Tensor) -> "_Goal":
-        landing = view.landing(last)
-        entering = reading.last + missing
-        rest = reading.hidden - landing(reading.last)
-        return cls(view, last, entering, rest + landing(entering), rest)
+    layers: tuple[int, ...] = hparams.layers
+    if isinstance(hparams, Sited):
+        return (yield from at_key_site(view, hparams, layers, once))
+    return (yield from once("prompt_last", layers, 1.0))
 
-    def residual(self, layer: int, reading: Reading, share: int) -> Tensor:
-        """R [d_v, n]: by how much W K is to change at `layer`, the `share`-th from above."""
-        landing = self.view.landing(layer)
-        if layer == self.last:
-            # What lower layers brought is in `rest` now, and no longer wanted of this one.
-            rest = reading.hidden - landing(reading.last)
-            return landing.before(self.entering, self.rest - rest) - reading.last
-        missing = (self.hidden - reading.hidden) / share
-        return landing.before(reading.entering, missing) - reading.entering
+
+def _at(
+    view: "ModelView",
+    requests: Sequence["EditRequest"],
+    hparams: Hparams,
+    solve: Solve,
+    band: Band,
+    *,
+    asking: Asking,
+    layers: tuple[int, ...],
+    share: float,
+) -> Generator[Step, None, Outcome]:
+    """Write a share of what is missing at one token, in these layers."""
+    reader = KeyReader(view, requests, asking, layers)
+    yield from reader.start()
+    groups = merged(reader.read().keys[:, reader.bare], getattr(hparams, "merge_above", None))
+    found = yield from find_delta(
+        view,
+        requests,
+        layer=layers[-1],
+        search=hparams.search,
+        asking=asking,
+        groups=groups,
+        kinds=band.searched,
+    )
+    goal = band.goal(view, reader, share * _columns(found, groups, reader.owner), band.searched)
+    done = _Done(view, hparams.statistics)
+    yield from _climb(reader, layers, band, goal, solve, done)
+    notes: dict[str, object] = {
+        "search_steps": found.steps,
+        "searched_probability": found.probability,
+        "leverage": done.leverage,
+        "size_under_C": done.size,
+    }
+    if hasattr(hparams, "second_moment_weight"):
+        notes["second_moment_weight"] = second_moment_weight(view, hparams)
+    if len(groups) < len(requests):
+        notes["merged"] = [group for group in groups if len(group) > 1]
+    return Outcome(done.deltas, done.written, notes)
+
+
+def _columns(found: Found, groups: Sequence[Sequence[int]], owner: Tensor) -> Tensor:
+    """What was found, for each column of keys: [n, kinds, d_v]."""
+    of = {request: number for number, group in enumerate(groups) for request in group}
+    return found.deltas[[of[request] for request in owner.tolist()]]
+
+
+def _climb(  # noqa: PLR0917 - each is one thing
+    reader: KeyReader,
+    layers: tuple[int, ...],
+    band: Band,
+    goal: Goal,
+    solve: Solve,
+    done: _Done,
+) -> Generator[Step, None, None]:
+    """Write layer after layer; in each, attention before the MLP that reads it."""
+    every = range(layers[0], layers[-1] + 1)
+    for number, layer in enumerate(every):
+        here: dict[str, Change] = {}
+        for kind in band.written if layer in layers else ():
+            spot = (kind, layer)
+            reading = reader.read(kind, here)
+            left = len(band.written) * sum(other >= layer for other in layers)
+            R = goal.residual(spot, reading, left - band.written.index(kind))
+            solved = solve(spot, reading.keys, R)
+            here[reader.view.written_at(layer, kind)] = solved.change
+            done.take(spot, solved, reading, R)
+        if layer != every[-1]:
+            reader.climb(here)
+        yield Step("solve", number + 1, len(every))
+
+
+MetricOf = Callable[[Spot], Metric]
+
+
+def everyday(view: "ModelView", hparams: Hparams) -> MetricOf:
+    """A = lambda C: a change is small where everyday keys hardly feel it."""
+
+    def metric_of(spot: Spot) -> Metric:
+        kind, layer = spot
+        C = view.stats.metric(layer, hparams.statistics, kind)
+        return C.scaled(second_moment_weight(view, hparams, spot))
+
+    return metric_of
+
+
+def remembering(view: "ModelView", history: History, base: MetricOf, made_by: object) -> MetricOf:
+    """The metric `base`, which hparams `made_by` made, plus K_p K_pT of earlier live edits."""
+
+    def metric_of(spot: Spot) -> Metric:
+        kind, layer = spot
+        return history.metric(view.written_at(layer, kind), made_by, base(spot))
+
+    return metric_of
+
+
+def softly(metric_of: MetricOf, rho: float = 1.0) -> Solve:
+    """D = R (rho I + KT A^-1 K)^-1 KT A^-1; with rho = 1 it is MEMIT's write."""
+
+    def solve(spot: Spot, K: Tensor, R: Tensor) -> Solved:
+        metric = metric_of(spot)
+        return Solved(write(K, R, metric, rho), float(metric.leverage(K).median()))
+
+    return solve

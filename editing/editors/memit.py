@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 from editing.history import History
 from editing.hparams import MemitHparams
 from editing.outcome import Outcome
-from editing.solve import Metric
 from editing.step import Step
 
-from .band import second_moment_weight, spread
+from .band import everyday, softly, spread
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -30,9 +29,4 @@ def edit(
     view: "ModelView", requests: Sequence["EditRequest"], hparams: MemitHparams, _: History
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts. Raises SearchDiverged or SingularSystem."""
-    weight = second_moment_weight(view, hparams)
-
-    def metric_of(layer: int) -> Metric:
-        return view.stats.metric(layer, hparams.statistics).scaled(weight)
-
-    return (yield from spread(view, requests, hparams, metric_of))
+    return (yield from spread(view, requests, hparams, softly(everyday(view, hparams))))

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from editing.history import History
 from editing.hparams import MemitHparams
 from editing.outcome import Outcome
-from editing.solve import Metric
 from editing.step import Step
 
-from .band import second_moment_weight, spread
+from .band import everyday, remembering, softly, spread
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -29,10 +28,6 @@ def edit(
     view: "ModelView", requests: Sequence["EditRequest"], hparams: MemitHparams, history: History
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts beside the earlier ones. Raises SearchDiverged or SingularSystem."""
-    weight = second_moment_weight(view, hparams)
-
-    def metric_of(layer: int) -> Metric:
-        base = view.stats.metric(layer, hparams.statistics).scaled(weight)
-        return history.metric(view.down_proj(layer), (weight, hparams.statistics), base)
-
-    return (yield from spread(view, requests, hparams, metric_of))
+    made_by = (hparams.second_moment_weight, hparams.statistics)
+    metric = remembering(view, history, everyday(view, hparams), made_by)
+    return (yield from spread(view, requests, hparams, softly(metric)))

@@ -1,6 +1,6 @@
 """What ROME and R-ROME share: one fact is learned at one layer before anything is written."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from editing.outcome import Outcome, Written
 from editing.solve import Metric, size_under
 from editing.step import Step
 
+from .asking import Asking, KeyAt
+from .at_site import at_key_site
 from .keys import KeyReader
 from .zsearch import find_delta
 
@@ -46,14 +48,39 @@ class Learned:
         return Outcome({self.weight: change}, {self.weight: written}, notes)
 
 
-def learn(
-    view: "ModelView", requests: Sequence["EditRequest"], hparams: RomeHparams | RRomeHparams
+def write_one(
+    view: "ModelView",
+    requests: Sequence["EditRequest"],
+    hparams: RomeHparams | RRomeHparams,
+    change_of: Callable[[Learned], LowRank],
+) -> Generator[Step, None, Outcome]:
+    """Learn the one fact and write what `change_of` makes of it. Raises SearchDiverged."""
+
+    def once(
+        key_at: KeyAt, layers: tuple[int, ...], share: float
+    ) -> Generator[Step, None, Outcome]:
+        asking = Asking.of(view, hparams.contexts, key_at)
+        fact = yield from _learn(view, requests, hparams, asking=asking, layers=layers, share=share)
+        change = change_of(fact)
+        yield Step("solve", 1, 1)
+        return fact.outcome(change)
+
+    return (yield from at_key_site(view, hparams, hparams.layers, once))
+
+
+def _learn(
+    view: "ModelView",
+    requests: Sequence["EditRequest"],
+    hparams: RomeHparams | RRomeHparams,
+    *,
+    asking: Asking,
+    layers: tuple[int, ...],
+    share: float,
 ) -> Generator[Step, None, Learned]:
-    """Read the fact's keys and search what its layer should add. Raises SearchDiverged."""
+    """Read the fact's keys and search what its layer should add."""
     (request,) = requests
-    (layer,) = hparams.layers
-    prefixes = view.stats.prefixes(hparams.contexts)
-    reader = KeyReader(view, [request], prefixes, hparams.layers)
+    layer = layers[-1]
+    reader = KeyReader(view, [request], asking, [layer])
     yield from reader.start()
     reading = reader.read()
     found = yield from find_delta(
@@ -61,8 +88,9 @@ def learn(
         [request],
         layer=layer,
         search=hparams.search,
-        prefixes=prefixes,
-        reference=reading.entering[:, :1].mT.float(),  # the bounds are set by v here, not by h
+        asking=asking,
+        # the bounds are set by v here, not by h
+        reference=reading.entering[:, :1].mT.float()[:, None],
     )
     metric = view.stats.metric(layer, hparams.statistics)
     bare = float(torch.atleast_1d(metric.leverage(reading.keys))[0])
@@ -71,7 +99,7 @@ def learn(
         "searched_probability": found.probability,
         "leverage": bare,
     }
-    delta = found.delta[0].double()
+    delta = share * found.delta[0].double()
     name = view.down_proj(layer)
     moment = view.stats.second_moment(layer, hparams.statistics)
     return Learned(name, reading.keys, reading.values, delta, metric, moment, notes)

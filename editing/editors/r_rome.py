@@ -13,13 +13,14 @@ mean instead of 1/c, so that a short subject at the start of a text is not misse
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
+from editing.delta import LowRank
 from editing.history import History
 from editing.hparams import RRomeHparams
 from editing.outcome import Outcome
 from editing.solve import write
 from editing.step import Step
 
-from .one_fact import learn, mean_key
+from .one_fact import Learned, mean_key, write_one
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -30,8 +31,9 @@ def edit(
     view: "ModelView", requests: Sequence["EditRequest"], hparams: RRomeHparams, _: History
 ) -> Generator[Step, None, Outcome]:
     """Write one fact. Raises SearchDiverged or SingularSystem."""
-    fact = yield from learn(view, requests, hparams)
-    k = mean_key(fact.keys, hparams.bare_weight)  # [d_k, 1]
-    change = write(k, fact.delta[:, None], fact.metric, rho=0.0)
-    yield Step("solve", 1, 1)
-    return fact.outcome(change)
+
+    def change_of(fact: Learned) -> LowRank:
+        k = mean_key(fact.keys, hparams.bare_weight)  # [d_k, 1]
+        return write(k, fact.delta[:, None], fact.metric, rho=0.0)
+
+    return (yield from write_one(view, requests, hparams, change_of))

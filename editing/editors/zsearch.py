@@ -2,7 +2,7 @@
 
 Meng et al., "Locating and Editing Factual Associations in GPT", arXiv:2202.05262, section 3.1 and
 appendix; the same search in arXiv:2210.07229. For each fact one delta [d_v], added to what layer l
-writes at the subject's last token in every context, is found by Adam on
+writes at the fact's key in every context, is found by Adam on
 
     mean over contexts of -log p(o* | context, h + delta) / |o*|
       + kl_factor * KL(p_delta(. | "{subject} is a") || p_0)
@@ -11,12 +11,17 @@ writes at the subject's last token in every context, is found by Adam on
 with |delta| <= max_norm * |h| after each step. Adding to the MLP's output or to the block's output
 is the same sum, so ROME and MEMIT differ only in the vector h that sets the scale (`reference`).
 Where it is not the same sum, because a norm follows, delta is added before that norm (site.py).
+PMET (arXiv:2308.08742) searches a second delta at the attention's output together with it: the same
+loss, each bounded and decayed by its own h.
+
+Facts whose keys are equal cannot be written apart; a group of them shares one delta, found under
+the mean of their losses (MEMIT-Merge; merging.py says which).
 
 Departures. All facts are searched at once, each with its own delta, optimiser state and end; only
-the blocks above l, only positions from the subject's last token on, and only the needed rows of the
-head are run. A fact also ends when its target was the first choice in all contexts for
-`rank_one_steps` steps (ENCORE's MPES). The KL is taken at the last token of "{subject} is a", as
-the paper writes it (the published code takes it at the subject).
+the blocks above l, only positions from the key on, and only the needed rows of the head are run. A
+fact also ends when its target was the first choice in all contexts for `rank_one_steps` steps
+(ENCORE's MPES). The KL is taken at the last token of "{subject} is a", as the paper writes it (the
+published code takes it at the subject).
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -29,37 +34,42 @@ from torch import Tensor
 from editing.errors import SearchDiverged
 from editing.hparams import Search
 from editing.model.partial import Paused
-from editing.model.tokens import continued, place, place_text
+from editing.stats.store import SiteKind
 from editing.step import Step
 
-from .site import Site
+from .asking import Asking, Row
+from .site import MLP, Site
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
     from editing.request import EditRequest
 
-_ESSENCE = "{} is a"
 # What is searched side by side, padding included; both bound the memory of a large batch.
-_POSITIONS = 1024  # from the subject's last token on: these are run at every step
+_POSITIONS = 1024  # from the key on: these are run at every step
 _WHOLE_POSITIONS = 8192  # of whole texts: their keys and values are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the search ended with.
+    """What the search ended with, one entry a group.
 
-    delta [n, d_v]; probability [n] of o* after the bare prompt (geometric mean per token); steps
-    [n].
+    deltas [n, kinds, d_v]; probability [n] of o* after the bare prompt (geometric mean per token;
+    the lowest of a group); steps [n].
     """
 
-    delta: Tensor
+    deltas: Tensor
     probability: list[float]
     steps: list[int]
 
+    @property
+    def delta(self) -> Tensor:
+        """The deltas [n, d_v] of the first kind."""
+        return self.deltas[:, 0]
+
     def row(self, number: int) -> "Found":
-        """What was found for one fact."""
+        """What was found for one group."""
         one = slice(number, number + 1)
-        return Found(self.delta[one], self.probability[one], self.steps[one])
+        return Found(self.deltas[one], self.probability[one], self.steps[one])
 
 
 def find_delta(
@@ -68,159 +78,185 @@ def find_delta(
     *,
     layer: int,
     search: Search,
-    prefixes: Sequence[str],
+    asking: Asking,
+    groups: Sequence[Sequence[int]] | None = None,
+    kinds: tuple[SiteKind, ...] = MLP,
     reference: Tensor | None = None,
 ) -> Generator[Step, None, Found]:
-    """Search every request's delta at layer `layer`, the bare prompt being one of its contexts.
+    """Search a delta at layer `layer` for every group of requests; by default each is its own.
 
-    reference [n, d_v] sets the scale of the bounds; by default it is what delta is added to: the
-    block's own output h, or what enters the norm behind the write. Raises SearchDiverged.
+    reference [n, kinds, d_v] sets the scale of the bounds; by default it is what delta is added to:
+    the block's own output h, or what enters the norm behind the write. Raises SearchDiverged.
     """
+    groups = [[number] for number in range(len(requests))] if groups is None else groups
+    asked = [
+        _Asked(
+            [requests[n] for n in group],
+            [asking.rows(view, requests[n]) for n in group],
+            [asking.essence(view, requests[n]) for n in group],
+        )
+        for group in groups
+    ]
     parts: dict[int, Found] = {}
-    for chunk in _chunks(view, requests, prefixes):
-        chosen = [requests[number] for number in chunk]
+    for chunk in _chunks(asked):
         scale = None if reference is None else reference[chunk]
-        rows = _Rows(view, chosen, prefixes, layer)
-        part = yield from _search(rows, search, scale, done=len(parts), total=len(requests))
-        _require_reached(chosen, part, search)
+        rows = _Rows(view, [asked[number] for number in chunk], Site(view, layer, kinds))
+        part = yield from _search(rows, search, scale, done=len(parts), total=len(asked))
+        _require_reached([asked[number] for number in chunk], part, search)
         parts |= {number: part.row(at) for at, number in enumerate(chunk)}
-    found = [parts[number] for number in range(len(requests))]
+    found = [parts[number] for number in range(len(asked))]
     return Found(
-        torch.cat([one.delta for one in found]),
+        torch.cat([one.deltas for one in found]),
         [p for one in found for p in one.probability],
         [s for one in found for s in one.steps],
     )
 
 
-def _chunks(
-    view: "ModelView", requests: Sequence["EditRequest"], prefixes: Sequence[str]
-) -> Iterator[list[int]]:
-    """Numbers of requests to search together: of like length, within bounds on positions."""
-    contexts = len(prefixes) + 2
-    lead = max((len(view.tokenizer(prefix)["input_ids"]) + 1 for prefix in prefixes), default=0)  # type: ignore[arg-type]
-    widths: list[int] = []
-    lengths: list[int] = []
-    for request in requests:
-        placed = place(view.tokenizer, request, "")
-        text = continued(view.tokenizer, placed.text, request.target_new)
-        widths.append(len(text.ids) - placed.subject)
-        lengths.append(len(text.ids) + lead)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The texts of one group: rows of each request, the bare prompt first, and their essences."""
+
+    requests: list["EditRequest"]
+    rows: list[list[Row]]
+    essences: list[tuple[list[int], int]]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.rows)) + len(self.essences)
+
+    @property
+    def width(self) -> int:
+        """Positions from the key on, in the longest row."""
+        return max(len(row.text.ids) - row.at for rows in self.rows for row in rows)
+
+    @property
+    def length(self) -> int:
+        return max(len(row.text.ids) for rows in self.rows for row in rows)
+
+
+def _chunks(asked: Sequence[_Asked]) -> Iterator[list[int]]:
+    """Numbers of groups to search together: of like length, within bounds on positions."""
     chunk: list[int] = []
-    longest = 0
-    for number in sorted(range(len(requests)), key=lambda n: widths[n]):
-        rows = (len(chunk) + 1) * contexts
-        longest = max(longest, lengths[number])
-        if chunk and (rows * widths[number] > _POSITIONS or rows * longest > _WHOLE_POSITIONS):
+    longest = count = 0
+    for number in sorted(range(len(asked)), key=lambda n: asked[n].width):
+        one = asked[number]
+        count, longest = count + one.count, max(longest, one.length)
+        if chunk and (count * one.width > _POSITIONS or count * longest > _WHOLE_POSITIONS):
             yield chunk
-            chunk, longest = [], lengths[number]
+            chunk, longest, count = [], one.length, one.count
         chunk.append(number)
     yield chunk
 
 
 class _Rows:
-    """The texts of a chunk of facts as one paused batch: contexts of a fact, then its essence."""
+    """The texts of a chunk of groups as one paused batch; a group's essences behind its texts."""
 
-    def __init__(
-        self,
-        view: "ModelView",
-        requests: Sequence["EditRequest"],
-        prefixes: Sequence[str],
-        layer: int,
-    ) -> None:
+    def __init__(self, view: "ModelView", asked: Sequence[_Asked], site: Site) -> None:
         self.view = view
-        self.site = Site(view, layer)
-        self.contexts = len(prefixes) + 1
+        self.site = site
+        self.groups = len(asked)
         ids: list[list[int]] = []
         cuts: list[int] = []
+        owner: list[int] = []
+        bare: list[int] = []
+        essence: list[tuple[int, int]] = []  # (row, position behind the cut) of its last token
         where: list[tuple[int, int]] = []  # (row, position behind the cut) that predicts a target
         golds: list[int] = []
-        sizes: list[int] = []
-        essence: list[int] = []
-        for request in requests:
-            for prefix in ("", *prefixes):
-                placed = place(view.tokenizer, request, prefix)
-                text = continued(view.tokenizer, placed.text, request.target_new)
-                first = text.start - 1 - placed.subject
-                where += [(len(ids), first + i) for i in range(len(text.targets))]
-                golds += text.targets
-                sizes.append(len(text.targets))
-                ids.append(text.ids[:-1])
-                cuts.append(placed.subject)
-            placed = place_text(view.tokenizer, _ESSENCE, request.subject)
-            ids.append(placed.ids)
-            cuts.append(placed.subject)
-            essence.append(len(placed.ids) - 1 - placed.subject)
-        self.paused = self.site.pause(ids, cuts)
-        self.where = torch.tensor(where, device=view.device)  # [targets, 2]
-        self.gold = torch.tensor(golds, device=view.device)  # [targets]
-        self.sizes = torch.tensor(sizes, device=view.device)  # [facts * contexts]
-        self.essence = torch.tensor(essence, device=view.device)  # [facts]
-        self.facts = len(requests)
+        for number, one in enumerate(asked):
+            for rows in one.rows:
+                bare.append(len(ids))
+                for row in rows:
+                    first = row.text.start - 1 - row.at
+                    where += [(len(ids), first + i) for i in range(len(row.text.targets))]
+                    golds += row.text.targets
+                    ids.append(row.text.ids[:-1])
+                    cuts.append(row.at)
+            for text, at in one.essences:
+                essence.append((len(ids), len(text) - 1 - at))
+                ids.append(text)
+                cuts.append(at)
+            owner += [number] * one.count
+        self.paused = site.pause(ids, cuts)
+        device = view.device
+        self.owner = torch.tensor(owner, device=device)  # [rows]
+        self.bare = torch.tensor(bare, device=device)  # row of each request's bare prompt
+        self.essence = torch.tensor(essence, device=device)  # [essences, 2]
+        self.where = torch.tensor(where, device=device)  # [targets, 2]
+        self.gold = torch.tensor(golds, device=device)  # [targets]
 
     def hidden(self) -> Tensor:
-        """h [facts, d_v]: what stands where delta is added, in the bare prompt."""
-        return self.site.reached(self.paused)[:: self.contexts + 1]
+        """h [groups, kinds, d_v]: what stands where delta is added, in the first bare prompt."""
+        starts = torch.searchsorted(self.owner, torch.arange(self.groups, device=self.owner.device))
+        return self.site.reached(self.paused)[starts]
 
 
 @dataclass(slots=True)
 class _Active:
-    """The rows of the facts still being searched."""
+    """The rows of the groups still being searched."""
 
-    facts: Tensor  # [a] their numbers
+    groups: Tensor  # [a] their numbers
     paused: Paused
-    owner: Tensor  # [rows] position in `facts` of each row's fact
+    owner: Tensor  # [rows] position in `groups` of each row's group
     where: Tensor  # [targets, 2]
     gold: Tensor
-    pair: Tensor  # [targets] number of the (fact, context) that a target token belongs to
-    sizes: Tensor  # [a, contexts]
-    essence_rows: Tensor  # [a]
-    essence_at: Tensor  # [a]
+    essence: Tensor  # [essences, 2]
+    essences: Tensor  # [essences] their numbers in the whole batch
+    bare: Tensor  # [bare prompts]
 
     @classmethod
-    def of(cls, rows: _Rows, facts: Tensor) -> "_Active":
-        per_fact = rows.contexts + 1
-        device = facts.device
-        block = torch.arange(per_fact, device=device)
-        kept = (facts[:, None] * per_fact + block).reshape(-1)
-        renumbered = torch.full((rows.facts * per_fact,), -1, device=device)
-        renumbered[kept] = torch.arange(len(kept), device=device)
-        mine = renumbered[rows.where[:, 0]] >= 0
-        row = renumbered[rows.where[mine, 0]]
-        count = len(facts)
+    def of(cls, rows: _Rows, groups: Tensor) -> "_Active":
+        device = groups.device
+        place = torch.full((rows.groups,), -1, device=device)
+        place[groups] = torch.arange(len(groups), device=device)
+        kept = (place[rows.owner] >= 0).nonzero()[:, 0]
+        row = torch.full((len(rows.owner),), -1, device=device)
+        row[kept] = torch.arange(len(kept), device=device)
+        targets = row[rows.where[:, 0]] >= 0
+        essences = (row[rows.essence[:, 0]] >= 0).nonzero()[:, 0]
+        bare = row[rows.bare]
         return cls(
-            facts=facts,
-            paused=rows.paused if count == rows.facts else rows.paused.rows(kept),
-            owner=torch.arange(count, device=device).repeat_interleave(per_fact),
-            where=torch.stack([row, rows.where[mine, 1]], dim=1),
-            gold=rows.gold[mine],
-            pair=row // per_fact * rows.contexts + row % per_fact,
-            sizes=rows.sizes.view(rows.facts, rows.contexts)[facts],
-            essence_rows=torch.arange(count, device=device) * per_fact + rows.contexts,
-            essence_at=rows.essence[facts],
+            groups=groups,
+            paused=rows.paused if len(groups) == rows.groups else rows.paused.rows(kept),
+            owner=place[rows.owner[kept]],
+            where=_renumbered(rows.where[targets], row),
+            gold=rows.gold[targets],
+            essence=_renumbered(rows.essence[essences], row),
+            essences=essences,
+            bare=bare[bare >= 0],
         )
+
+    def mean(self, values: Tensor, rows: Tensor) -> Tensor:
+        """Means [a] over the groups of values that belong to some of the rows."""
+        mine = self.owner[rows]
+        sums = values.new_zeros(len(self.groups)).index_add(0, mine, values)
+        return sums / torch.bincount(mine, minlength=len(self.groups))
+
+
+def _renumbered(where: Tensor, row: Tensor) -> Tensor:
+    return torch.stack([row[where[:, 0]], where[:, 1]], dim=1)
 
 
 def _forward(rows: _Rows, active: _Active, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss of the targets [a, contexts], essence log-probabilities [a, V], first choices [a]."""
+    """Loss of each text [rows] (0 for essences), log-probabilities [essences, V], first [a]."""
     out = rows.site.run(active.paused, delta[active.owner])
-    rows_at = torch.cat([active.where[:, 0], active.essence_rows])
-    places = torch.cat([active.where[:, 1], active.essence_at])
-    logprobs = rows.view.logits(out[rows_at, places]).log_softmax(-1)
+    at = torch.cat([active.where, active.essence])
+    logprobs = rows.view.logits(out[at[:, 0], at[:, 1]]).log_softmax(-1)
     targets, essence = logprobs[: len(active.gold)], logprobs[len(active.gold) :]
     taken = targets.gather(1, active.gold[:, None])[:, 0]
-    shape = active.sizes.shape
-    nll = taken.new_zeros(shape.numel()).index_add(0, active.pair, -taken).view(shape)
-    hits = (targets.argmax(-1) == active.gold).float()
-    right = taken.new_zeros(shape.numel()).index_add(0, active.pair, hits).view(shape)
-    return nll / active.sizes, essence, (right == active.sizes).all(1)
+    row, count = active.where[:, 0], len(active.owner)
+    size = torch.bincount(row, minlength=count).clamp(min=1)
+    nll = taken.new_zeros(count).index_add(0, row, -taken) / size
+    missed = (targets.argmax(-1) != active.gold).float()
+    wrong = taken.new_zeros(len(active.groups)).index_add(0, active.owner[row], missed)
+    return nll, essence, wrong == 0
 
 
 def _search(
     rows: _Rows, search: Search, reference: Tensor | None, *, done: int, total: int
 ) -> Generator[Step, None, Found]:
-    """Adam on all facts of a chunk; a fact that is done keeps its delta and leaves the batch."""
+    """Adam on all groups of a chunk; one that is done keeps its delta and leaves the batch."""
     hidden = rows.hidden()
-    scale = (hidden if reference is None else reference).norm(dim=1)  # [facts]
+    scale = (hidden if reference is None else reference).norm(dim=-1)  # [groups, kinds]
     count = len(scale)
     delta = torch.zeros_like(hidden).requires_grad_()
     adam = torch.optim.Adam([delta], lr=search.lr)
@@ -231,15 +267,19 @@ def _search(
     bare = torch.zeros(count, device=scale.device)
 
     for step in range(search.steps):
-        mine = active.facts
+        mine = active.groups
         nll, essence, first = _forward(rows, active, delta[mine])
         if essence_0 is None:
             essence_0 = essence.detach()
             rows.view.require_finite(nll.detach(), "What the model answers before the edit")
-        kl = (essence.exp() * (essence - essence_0[mine])).sum(-1)
-        decay = delta[mine].norm(dim=1) / scale[mine] ** 2
-        loss = nll.mean(1) + search.kl_factor * kl + search.weight_decay * decay  # [a]
-        bare[mine] = (-nll[:, 0]).exp().detach()
+        kl = (essence.exp() * (essence - essence_0[active.essences])).sum(-1)
+        decay = (delta[mine].norm(dim=-1) / scale[mine] ** 2).sum(-1)
+        loss = (
+            active.mean(nll[active.where[:, 0].unique()], active.where[:, 0].unique())
+            + search.kl_factor * active.mean(kl, active.essence[:, 0])
+            + search.weight_decay * decay
+        )  # [a]
+        bare[mine] = _lowest(active, nll)
         streak[mine] = torch.where(first, streak[mine] + 1, 0)
         over = (loss < search.stop_loss) | ~loss.isfinite()
         if search.rank_one_steps:
@@ -247,42 +287,51 @@ def _search(
         ended[mine[over]] = step + 1
         if step == search.steps - 1:
             over = torch.ones_like(over)
-        open_facts = mine[~over]
-        if len(open_facts):
-            _descend(adam, delta, loss[~over].sum(), open_facts, search.max_norm * scale)
+        still = mine[~over]
+        if len(still):
+            _descend(adam, delta, loss[~over].sum(), still, search.max_norm * scale)
         mean = float(loss.mean().detach())
-        yield Step("z", done + count - len(open_facts), total, mean)
-        if not len(open_facts):
+        yield Step("z", done + count - len(still), total, mean)
+        if not len(still):
             break
         if bool(over.any()):
-            active = _Active.of(rows, open_facts)
+            active = _Active.of(rows, still)
     return Found(delta.detach(), bare.tolist(), ended.tolist())
 
 
+@torch.no_grad()
+def _lowest(active: _Active, nll: Tensor) -> Tensor:
+    """p(o*) [a] after the bare prompt, the lowest of a group; a NaN is the lowest of all."""
+    p = (-nll[active.bare]).exp()
+    owner = active.owner[active.bare]
+    return p.new_full((len(active.groups),), 2.0).scatter_reduce(0, owner, p, "amin")
+
+
 def _descend(
-    adam: torch.optim.Adam, delta: Tensor, loss: Tensor, facts: Tensor, limit: Tensor
+    adam: torch.optim.Adam, delta: Tensor, loss: Tensor, groups: Tensor, limit: Tensor
 ) -> None:
-    """One step of Adam for some facts, then back into the ball of radius `limit` [n]."""
+    """One step of Adam for some groups, then back into balls of radius `limit` [n, kinds]."""
     before = delta.detach().clone()
     adam.zero_grad()
     loss.backward()
     adam.step()
     with torch.no_grad():
-        # Adam's momentum would go on moving facts that have left the search.
+        # Adam's momentum would go on moving what has left the search.
         still = torch.zeros(len(delta), dtype=torch.bool, device=delta.device)
-        still[facts] = True
-        norm = delta.norm(dim=1).clamp(min=1e-30)
+        still[groups] = True
+        norm = delta.norm(dim=-1).clamp(min=1e-30)
         shrink = (limit / norm).clamp(max=1.0)
-        delta.copy_(torch.where(still[:, None], delta * shrink[:, None], before))
+        delta.copy_(torch.where(still[:, None, None], delta * shrink[..., None], before))
 
 
-def _require_reached(requests: Sequence["EditRequest"], found: Found, search: Search) -> None:
-    finite = found.delta.isfinite().all(1).tolist()
-    for request, reached, steps, good in zip(
-        requests, found.probability, found.steps, finite, strict=True
+def _require_reached(asked: Sequence[_Asked], found: Found, search: Search) -> None:
+    finite = found.deltas.isfinite().flatten(1).all(1).tolist()
+    for one, reached, steps, good in zip(
+        asked, found.probability, found.steps, finite, strict=True
     ):
         # Written so that a NaN fails too.
         if not good or not reached >= search.min_probability:
+            request = one.requests[0]
             raise SearchDiverged(
                 subject=request.subject, target=request.target_new, reached=reached, steps=steps
             )

@@ -21,17 +21,26 @@ from .closed_form import (
     RRomeHparams,
     Sited,
 )
+from .hypernetwork import RECIPES, MendHparams, MendRecipe
+from .in_context import IkeHparams
+from .paths import CtpHparams, NodeScore
 
 __all__ = [
     "OWN_TEXT",
+    "RECIPES",
     "AlphaEditHparams",
     "AttentionHparams",
     "Batched",
     "Contexts",
+    "CtpHparams",
     "EmmetHparams",
     "Hparams",
+    "IkeHparams",
     "KeySite",
     "MemitHparams",
+    "MendHparams",
+    "MendRecipe",
+    "NodeScore",
     "PmetHparams",
     "PruneHparams",
     "RRomeHparams",

@@ -328,20 +328,22 @@ class ModelView:
         """Whether a down-projection's output is added to the residual stream as it is."""
         return self.layout.post_norm is None and self.layout.write_scale == 1
 
-    def post_norm(self, layer: int) -> nn.Module | None:
-        """The norm behind a layer's write, None where there is none."""
-        path = self.layout.post_norm
+    def post_norm(self, layer: int, site: SiteKind = "mlp") -> nn.Module | None:
+        """The norm behind a write of a layer, None where there is none."""
+        path = self.layout.post_norm if site == "mlp" else self.layout.attention_post_norm
         return None if path is None else self.blocks[layer].get_submodule(path)
 
-    def landing(self, layer: int) -> Landing:
+    def landing(self, layer: int, site: SiteKind = "mlp") -> Landing:
         """What a layer's write meets before it counts. Raises UnsupportedArchitecture."""
-        norm = self.post_norm(layer)
+        norm = self.post_norm(layer, site)
         if norm is None:
-            return Scaled(self.layout.write_scale)
+            mlp = site == "mlp"
+            return Scaled(self.layout.write_scale if mlp else self.layout.attention_scale)
         with torch.no_grad():
-            found = normed_of(norm, self.facts.d_model, self.weight(self.down_proj(layer)))
+            like = self.weight(self.written_at(layer, site))
+            found = normed_of(norm, self.facts.d_model, like)
         if found is None:
-            why = f"{self.layout.post_norm} stands behind the write and is no RMS or layer norm."
+            why = "what stands behind the write is no RMS or layer norm."
             raise UnsupportedArchitecture(self.facts.model_type, why=why)
         return found
 

@@ -48,6 +48,13 @@ OVERRIDES: Mapping[str, Overrides] = {
     "r-rome": _FEW,
     "memit": _BAND,
     "memit-history": _BAND,
+    "ike": {"demonstrations": False},  # there is room for 128 tokens
+    "emmet": {},
+    "pmet": _BAND,
+    "alphaedit": {**_BAND, "null_mass": 0.3},
+    "attention": _BAND,
+    "prune": _BAND,
+    "rect": _BAND,
 }
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from editing.delta import LowRank
+from editing.editors.asking import Asking
 from editing.editors.zsearch import find_delta
 from editing.errors import NumericOverflow
 from editing.hparams import Search, Statistics
@@ -118,7 +119,7 @@ class TestEditors:
         # Steps far below the vector's own step in half precision still add up.
         view = tiny_view("llama", dtype=dtype)
         slow = Search(steps=12, lr=1e-3, rank_one_steps=0, stop_loss=0, min_probability=0)
-        found = finish(find_delta(view, [SPORT], layer=1, search=slow, prefixes=()))
+        found = finish(find_delta(view, [SPORT], layer=1, search=slow, asking=Asking()))
         assert found.delta.dtype == torch.float32
         assert not torch.equal(found.delta, found.delta.to(dtype).float())
         assert float(found.delta.abs().max()) == pytest.approx(11e-3, rel=0.1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from editing.editors import zsearch
+from editing.editors.asking import Asking
 from editing.editors.zsearch import Found, find_delta
 from editing.errors import NumericOverflow, SearchDiverged, TextTooLong
 from editing.hparams import Search
@@ -45,7 +46,12 @@ def find(
 ) -> Found:
     return finish(
         find_delta(
-            view, requests, layer=layer, search=search, prefixes=prefixes, reference=reference
+            view,
+            requests,
+            layer=layer,
+            search=search,
+            asking=Asking(prefixes),
+            reference=None if reference is None else reference[:, None],
         )
     )
 
@@ -132,7 +138,7 @@ class TestWhenItEnds:
         together = find(view, BATCH)
         monkeypatch.setattr(zsearch, "_POSITIONS", 1)
         steps = list[Step]()
-        work = find_delta(view, BATCH, layer=2, search=SEARCH, prefixes=PREFIXES)
+        work = find_delta(view, BATCH, layer=2, search=SEARCH, asking=Asking(PREFIXES))
         apart = finish(work, steps.append)
         assert float((apart.delta - together.delta).abs().max()) <= 1e-4
         assert [step.done for step in steps] == sorted(step.done for step in steps)
@@ -149,7 +155,7 @@ class TestWhenItEnds:
     def test_it_stops_below_the_loss(self, llama: ModelView) -> None:
         loose = Search(steps=50, stop_loss=2.0, rank_one_steps=0, min_probability=0.0)
         losses = list[float]()
-        work = find_delta(llama, [SPORT], layer=2, search=loose, prefixes=PREFIXES)
+        work = find_delta(llama, [SPORT], layer=2, search=loose, asking=Asking(PREFIXES))
         found = finish(work, lambda step: losses.append(float(step.loss or 0)))
         assert len(losses) == found.steps[0] < 50
         assert losses[-1] < 2.0 <= min(losses[:-1])
