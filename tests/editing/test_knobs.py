@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from typing import Any, cast
 
 import pytest
@@ -13,6 +13,8 @@ from editing.errors import InvalidHparam, NonFiniteValue, UnknownEditor, Unknown
 from editing.hparams import MemitHparams, RomeHparams, Search
 from editing.knobs import check, resolve, schema
 from editing.tuned import ModelFacts
+
+from .facts import searches
 
 GPT2_XL = ModelFacts("gpt2", 48, 1600, 6400)
 LLAMA_2 = ModelFacts("llama", 32, 4096, 11008)
@@ -24,10 +26,15 @@ def editor(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=[name for name in METHODS if searches(name)])
+def searched(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 class TestRefusals:
     def test_an_unknown_editor_is_refused_with_the_known_ones(self) -> None:
-        with pytest.raises(UnknownEditor, match=r"no editor 'mend'.*memit.*rome") as raised:
-            check("mend", {})
+        with pytest.raises(UnknownEditor, match=r"no editor 'serac'.*memit.*rome") as raised:
+            check("serac", {})
         assert raised.value.code == "unknown-editor"
 
     @pytest.mark.parametrize(
@@ -42,10 +49,10 @@ class TestRefusals:
         ],
     )
     def test_an_unknown_knob_is_refused_with_the_known_ones(
-        self, editor: str, name: str, overrides: Mapping[str, object]
+        self, searched: str, name: str, overrides: Mapping[str, object]
     ) -> None:
         with pytest.raises(UnknownHparam, match=r"It has: .*search\.lr") as raised:
-            check(editor, overrides)
+            check(searched, overrides)
         assert raised.value.code == "unknown-hparam"
         assert raised.value.fields["hparam"] == name
 
@@ -76,19 +83,19 @@ class TestRefusals:
         ],
     )
     def test_a_value_out_of_its_range_is_refused_with_the_range(
-        self, editor: str, name: str, value: object, must: str
+        self, searched: str, name: str, value: object, must: str
     ) -> None:
         for overrides in ({name: value}, _nested(name, value)):
             with pytest.raises(InvalidHparam) as raised:
-                check(editor, overrides)
+                check(searched, overrides)
             assert raised.value.code == "invalid-hparam"
             assert raised.value.fields["hparam"] == name
             assert must in str(raised.value)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_a_number_that_is_not_finite_is_refused(self, editor: str, value: float) -> None:
+    def test_a_number_that_is_not_finite_is_refused(self, searched: str, value: float) -> None:
         with pytest.raises(NonFiniteValue, match=r"hparams\.search\.lr is not a finite") as raised:
-            check(editor, {"search": {"lr": value}})
+            check(searched, {"search": {"lr": value}})
         assert raised.value.code == "non-finite-value"
 
     def test_a_method_of_one_layer_takes_one(self) -> None:
@@ -102,15 +109,15 @@ class TestRefusals:
             check("memit", {"layers": layers})
 
     @pytest.mark.parametrize("layer", [29, 30, 1000])
-    def test_a_layer_needs_one_above_it_in_the_model(self, editor: str, layer: int) -> None:
+    def test_a_layer_needs_one_above_it_in_the_model(self, searched: str, layer: int) -> None:
         with pytest.raises(InvalidHparam, match=r"between 0 and 28 .* 30 layers"):
-            resolve(editor, {"layers": [layer]}, SMOLLM2)
-        assert resolve(editor, {"layers": [28]}, SMOLLM2).layers == (28,)
+            resolve(searched, {"layers": [layer]}, SMOLLM2)
+        assert resolve(searched, {"layers": [28]}, SMOLLM2).layers == (28,)
 
 
 class TestResolving:
-    def test_what_the_caller_says_comes_last(self, editor: str) -> None:
-        hparams = resolve(editor, {"search": {"lr": 0.2}, "contexts.prefixes": 3}, GPT2_XL)
+    def test_what_the_caller_says_comes_last(self, searched: str) -> None:
+        hparams = resolve(searched, {"search": {"lr": 0.2}, "contexts.prefixes": 3}, GPT2_XL)
         assert hparams.search.lr == 0.2
         assert hparams.search.steps == 20  # the published row stays where nothing else was said
         assert hparams.contexts.prefixes == 3
@@ -124,13 +131,12 @@ class TestResolving:
     def test_hparams_are_frozen_and_compare_by_value(self, editor: str) -> None:
         hparams = resolve(editor, {}, SMOLLM2)
         with pytest.raises(FrozenInstanceError):
-            hparams.layers = (1,)  # type: ignore[misc]
+            setattr(hparams, fields(hparams)[0].name, None)
         assert hparams == resolve(editor, {}, SMOLLM2)
         assert hash(hparams) == hash(resolve(editor, {}, SMOLLM2))
 
     def test_defaults_are_said_once(self) -> None:
-        for editor in METHODS:
-            assert resolve(editor, {}, SMOLLM2).search == Search()
+        assert resolve("memit", {}, SMOLLM2).search == Search()
         assert isinstance(resolve("rome", {}, SMOLLM2), RomeHparams)
 
 

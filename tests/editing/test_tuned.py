@@ -9,6 +9,8 @@ from editing.knobs import check, resolve
 from editing.model.layout import LAYOUTS
 from editing.tuned import DEPTHS, ModelFacts, placement, published
 
+from .facts import searches
+
 GPT2_XL = ModelFacts("gpt2", 48, 1600, 6400)
 GPT_J = ModelFacts("gptj", 28, 4096, 16384)
 LLAMA_2 = ModelFacts("llama", 32, 4096, 11008)
@@ -17,7 +19,7 @@ SMOLLM2 = ModelFacts("llama", 30, 576, 1536)
 PUBLISHED = {"gpt2-xl": GPT2_XL, "gpt-j": GPT_J, "llama-2-7b": LLAMA_2, "llama-3-8b": LLAMA_3}
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=[name for name in METHODS if searches(name)])
 def editor(request: pytest.FixtureRequest) -> str:
     return request.param
 
