@@ -1,15 +1,11 @@
 """The shapes of JSON that come in. What cannot be meant or cannot be stored is refused here."""
 
-import math
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -18,93 +14,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.api.body import Body, Json
+from app.api.facts import ENTITY, RELATION, AnyRequestIn, RelationIn, RequestIn, perspective
 from app.services.models import SOURCE_FIELDS
 from app.services.submit import DEFAULT_EDITOR
 
-Json = dict[str, Any]
-
-DEEPEST = 32
-LARGEST = 2**63 - 1
-MAX_ASKED = 100  # paraphrases, neighbors or ripples of one fact: each is asked at every promotion
 # Beyond any limit an operator may set: refused before each of them is looked at.
 MAX_LISTED = 10_000
-
-
-class Body(BaseModel):
-    """What a caller sends. Unknown fields, other types and unstorable values are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _storable(cls, data: Any) -> Any:  # noqa: ANN401  (whatever came)
-        """Refuse what JSON lets through and Postgres does not: NaN, infinity, NUL, half a pair."""
-        for depth, value in _parts(data):
-            if depth > DEEPEST:
-                raise PydanticCustomError("too_deep", "nested deeper than anything here is")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise PydanticCustomError("non_finite", "NaN and infinity are not numbers here")
-            if isinstance(value, int) and abs(value) > LARGEST:
-                raise PydanticCustomError("too_large", "a whole number beyond 64 bits")
-            if isinstance(value, str) and ("\0" in value or not _encodable(value)):
-                raise PydanticCustomError(
-                    "unstorable_text", "a text may hold neither NUL nor half of a surrogate pair"
-                )
-        return data
-
-
-def _parts(data: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401
-    """Go through everything in a piece of JSON, keys too, with its depth; without recursion."""
-    waiting: list[tuple[int, Any]] = [(0, data)]
-    while waiting:
-        depth, one = waiting.pop()
-        yield depth, one
-        if isinstance(one, dict):
-            inside = cast("Json", one)
-            waiting.extend((depth + 1, part) for part in (*inside, *inside.values()))
-        elif isinstance(one, list):
-            waiting.extend((depth + 1, part) for part in cast("list[Any]", one))
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-class NeighborIn(Body):
-    """A prompt near the subject that must keep its answer."""
-
-    prompt: str
-    target: str
-
-
-class RippleIn(Body):
-    """A question whose answer should follow from the edit."""
-
-    prompt: str
-    answers: list[str] = Field(max_length=MAX_ASKED)
-    criterion: str | None = None
-
-
-class RequestIn(Body):
-    """One fact to write."""
-
-    subject: str = Field(examples=["France"])
-    prompt: str = Field(description="With one `{}`.", examples=["The capital of {} is"])
-    target_new: str = Field(examples=["Lyon"])
-    target_true: str | None = None
-    relation: str | None = None
-    paraphrases: list[str] = Field(default=[], max_length=MAX_ASKED)
-    neighborhood: list[NeighborIn] = Field(default=[], max_length=MAX_ASKED)
-    ripples: list[RippleIn] = Field(default=[], max_length=MAX_ASKED)
-
-    def as_given(self) -> Json:
-        """Return the fields that the caller set."""
-        names = set(RequestIn.model_fields)
-        return self.model_dump(include=names, exclude_unset=True, exclude_none=True)
 
 
 class _Order(Body):
@@ -114,7 +30,7 @@ class _Order(Body):
         default=None, description="May be left out when one model is registered."
     )
     editor: str = DEFAULT_EDITOR
-    hparams: Json = {}
+    hparams: Json = Field(default={})
     dry_run: bool = Field(
         default=False, description="Compute and measure it, and keep nothing: no snapshot."
     )
@@ -123,7 +39,7 @@ class _Order(Body):
 class BatchOrderIn(_Order):
     """Several facts, written as one batch: one snapshot, all or nothing."""
 
-    requests: list[RequestIn] = Field(
+    requests: list[AnyRequestIn] = Field(
         # Said here for callers to read; checked where the answer can say more.
         json_schema_extra={"minItems": 1}
     )
@@ -137,7 +53,7 @@ class BatchOrderIn(_Order):
             raise PydanticCustomError(
                 "too_many_requests", "there are {count}; split them into orders", {"count": count}
             )
-        if inline := [name for name in RequestIn.model_fields if name in given]:
+        if inline := sorted((ENTITY | RELATION) & set(given)):
             raise PydanticCustomError(
                 "requests_twice",
                 "`requests` is given together with {inline}: use one of the two forms",
@@ -158,12 +74,26 @@ class InlineOrderIn(_Order, RequestIn):
         return [self.as_given()]
 
 
+class InlineRelationIn(_Order, RelationIn):
+    """One fact seen from its relation, its fields beside the order's."""
+
+    def facts(self) -> list[Json]:
+        """Return the one edit request."""
+        return [self.as_given()]
+
+
 def _form(data: Any) -> str:  # noqa: ANN401
-    return "batch" if isinstance(data, dict) and "requests" in data else "inline"
+    if isinstance(data, dict) and "requests" in data:
+        return BATCH
+    return INLINE[perspective(data)]
 
 
+BATCH = "batch"
+INLINE = {"entity": "inline", "relation": "inline relation"}
 EditOrderIn = Annotated[
-    Annotated[BatchOrderIn, Tag("batch")] | Annotated[InlineOrderIn, Tag("inline")],
+    Annotated[BatchOrderIn, Tag(BATCH)]
+    | Annotated[InlineOrderIn, Tag(INLINE["entity"])]
+    | Annotated[InlineRelationIn, Tag(INLINE["relation"])],
     Discriminator(_form),
 ]
 
@@ -184,7 +114,7 @@ class StatisticsIn(Body):
     """What is to be made ready; may be left out."""
 
     editor: str = Field(default=DEFAULT_EDITOR, description="The editor that will need it.")
-    hparams: Json = {}
+    hparams: Json = Field(default={})
 
 
 LABEL = r"^[A-Za-z][A-Za-z0-9._-]{0,63}$"

@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.api.bodies import BATCH, INLINE
+from app.api.facts import FORMS
+
 # What pydantic calls it -> (our code, what to do). The rest is `invalid-request`.
 KINDS: Mapping[str, tuple[str, str]] = {
     "json_invalid": ("bad-json", "The body cannot be read as JSON"),
     "non_finite": ("non-finite-value", "A number is not finite"),
     "unstorable_text": ("unstorable-text", "A text cannot be stored"),
     "extra_forbidden": ("unknown-field", "There is no such field"),
+    "other_perspective": ("unknown-field", "There are no such fields"),
     "bad_label": ("bad-label", "The label cannot be used"),
     "requests_twice": ("requests-twice", "The request is given in two forms"),
     "too_many_requests": ("too-many-requests", "The order has too many requests"),
@@ -17,7 +21,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
 OTHER = ("invalid-request", "The request cannot be read")
 WRONG_TYPE = "unsupported-media-type"
 _SHOWN = 20  # mistakes of one request; the first few are enough to mend it
-_TAGS = frozenset({"inline", "batch"})  # the two forms of an order, told apart by pydantic
+_TAGS = frozenset({BATCH, *INLINE.values(), *FORMS.values()})  # forms, told apart by pydantic
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,58 @@ def test_an_order_that_cannot_be_meant(
     refused(standing.post("/edits", json={**ORDER, **change}), status, code)
 
 
+RELATION: dict[str, Any] = {
+    "perspective": "relation",
+    "subject": "France",
+    "object": "Lyon",
+    "relation_text": "capital",
+    "add_prompt": "The relation between {} and Lyon is",
+    "delete_prompt": "The relation between France and Paris is",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"object": None}, "invalid-request", "object"),
+        ({"object": 5}, "invalid-request", "object"),
+        ({"object": " "}, "empty-field", "object is empty"),
+        ({"relation_text": ""}, "empty-field", "relation_text is empty"),
+        ({"relation_text": "x" * 501}, "target-too-long", "Shorten"),
+        ({"add_prompt": ""}, "empty-field", "add_prompt is empty"),
+        ({"add_prompt": "Of Lyon it is"}, "subject-slot-missing", "exactly one {}"),
+        ({"delete_prompt": "{} and {}"}, "subject-slot-missing", "exactly one {}"),
+        ({"delete_prompt": "France, France"}, "subject-slot-missing", "exactly one {}"),
+        ({"delete_prompt": ["x"]}, "invalid-request", "delete_prompt"),
+        ({"prompt": "{} is"}, "unknown-field", "prompt: of a request seen from the entity"),
+        ({"target_true": "Paris"}, "unknown-field", "relation_text for target_new"),
+        ({"colour": "red"}, "unknown-field", "colour"),
+    ],
+)
+def test_a_relation_that_cannot_be_meant(
+    standing: TestClient, change: dict[str, Any], code: str, says: str
+) -> None:
+    for body in ({**RELATION, **change}, {"requests": [RELATION, {**RELATION, **change}]}):
+        assert says in refused(standing.post("/edits", json=body), 422, code)["detail"]
+
+
+def test_the_fields_of_a_relation_say_whose_they_are(standing: TestClient) -> None:
+    for body in (
+        {**ORDER, "relation_text": "capital"},
+        {"requests": [{**FACT, "relation_text": "x"}]},
+    ):
+        said = refused(standing.post("/edits", json=body), 422, "unknown-field")
+        assert 'send "perspective": "relation" with it' in said["detail"]
+    for wrong in ("both", 5, None):
+        said = refused(
+            standing.post("/edits", json={**ORDER, "perspective": wrong}), 422, "invalid-request"
+        )
+        assert "'entity' or 'relation'" in said["detail"]
+    missing = {name: value for name, value in RELATION.items() if name != "add_prompt"}
+    said = refused(standing.post("/edits", json=missing), 422, "invalid-request")
+    assert "body.add_prompt" in said["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
