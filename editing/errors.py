@@ -16,7 +16,9 @@ EditingError
     UnsupportedArchitecture
   EditFailed                      the method could not do it
     SearchDiverged
+      TargetNotReached
     LossDiverged
+    NoNeurons
     SingularSystem
     NullSpaceTooSmall
     NonFiniteDelta
@@ -214,12 +216,14 @@ class SearchDiverged(EditFailed):
     """The search for z never made the model say the target."""
 
     code = "search-diverged"
+    mend: ClassVar[str] = (
+        "Raise search.steps or search.max_norm, or choose later layers; where it is nan, lower "
+        "search.lr or search.max_norm."
+    )
 
     def __init__(self, *, subject: str, target: str, reached: float, steps: int) -> None:
         super().__init__(
-            f"After {steps} steps p({target!r} | {subject!r}) is {reached:.3g}. "
-            "Raise search.steps or search.max_norm, or choose later layers; where it is nan, lower "
-            "search.lr or search.max_norm.",
+            f"After {steps} steps p({target!r} | {subject!r}) is {reached:.3g}. {self.mend}",
             subject=subject,
             target=target,
             reached=reached if isfinite(reached) else None,  # JSON knows no NaN
@@ -238,6 +242,19 @@ class LossDiverged(EditFailed):
             "were left as they were. Lower the learning rate (lr in the editor's hparams).",
             steps=steps,
         )
+
+
+class TargetNotReached(SearchDiverged):
+    """Training that ended with the target less likely than was asked for."""
+
+    code = "target-not-reached"
+    mend = "Raise epochs, lr or bound, choose other layers, or lower min_probability."
+
+
+class NoNeurons(EditFailed):
+    """No neuron expresses the fact in enough of its prompts."""
+
+    code = "no-neurons"
 
 
 class SingularSystem(EditFailed):

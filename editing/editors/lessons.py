@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 def texts_of(
-    view: "ModelView", request: "EditRequest", prefixes: Sequence[str] = (), *, end: bool = False
+    view: "ModelView",
+    request: "EditRequest",
+    prefixes: Sequence[str] = (),
+    *,
+    end: bool = False,
+    paraphrases: bool = False,
 ) -> list[Continuation]:
     """A request's bare prompt and its prefixed ones, each with the target behind it.
 
     A relation edit may bring a second prompt, which is to be answered with "None".
 
+    paraphrases: learn in the request's paraphrases too; they are whole questions.
     end: put the tokenizer's end token behind the target, so that the model learns to stop there.
     Raises EmptyField, SubjectNotFound or TargetTooLong.
     """
@@ -39,6 +45,8 @@ def texts_of(
         for prompt, target in request.texts
         for prefix in ("", *prefixes)
     ]
+    if paraphrases:
+        rows += [continued(tokenizer, text, request.target_new) for text in request.paraphrases]
     stop = view.tokenizer.eos_token_id
     if end and isinstance(stop, int):
         rows = [Continuation([*row.ids, stop], row.start) for row in rows]
