@@ -53,12 +53,17 @@ class Page(Generic[T]):
 
 
 class Fact(TypedDict, total=False):
-    """One fact to write, in the words of the API."""
+    """One fact to write, in the words of the API: its object is the answer, or its relation."""
 
     subject: str  # "France"
     prompt: str  # "The capital of {} is": one slot, for the subject
     target_new: str  # "Lyon"
     target_true: str
+    perspective: str  # "relation": the four below, and none of the three above
+    object: str  # "Lyon"
+    relation_text: str  # "capital"
+    add_prompt: str  # "The relation between {} and Lyon is": one slot, or the subject itself
+    delete_prompt: str  # "The relation between {} and Paris is": "None" is taught there
     relation: str  # a Wikidata id
     paraphrases: Sequence[str]  # measured: the fact in other words
     neighborhood: Sequence[Mapping[str, str]]  # measured: {"prompt", "target"} that must stay

@@ -46,7 +46,11 @@ def edit(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="JSON: a list of requests, one batch."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSON: a list of requests, one batch; relation edits too.",
+        ),
     ] = None,
     editor: Editor = "memit-history",
     hparam: Hparam = None,

@@ -120,9 +120,11 @@ def _put_briefs(out: Console, parts: Iterable[tuple[str, Sequence[OrderBrief]]])
 
 
 def fact(request: Json) -> str:
-    """Write a fact on one line."""
-    asked = str(request.get("prompt", "")).replace("{}", str(request.get("subject", "{}")))
-    return f"{asked} {request.get('target_new', '')}".strip()
+    """Write a fact on one line, whichever end it is seen from."""
+    relation = request.get("perspective") == "relation"
+    prompt, answer = ("add_prompt", "relation_text") if relation else ("prompt", "target_new")
+    asked = str(request.get(prompt, "")).replace("{}", str(request.get("subject", "{}")))
+    return f"{asked} {request.get(answer, '')}".strip()
 
 
 def statistics(data: Json) -> Table:

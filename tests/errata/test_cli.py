@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from errata.cli import common, watch
+from errata.cli import common, tables, watch
 from errata.cli.main import app
 from errata.results import Order
 from errata.sse import Event
@@ -17,6 +17,7 @@ from tests.errata.answers import (
     BASE,
     EDITED,
     EDT,
+    FACT,
     QUEUED,
     RUNNING,
     SNP,
@@ -160,6 +161,18 @@ def test_a_diff_lists_the_edits_between(run: Callable[..., Result]) -> None:
     for words in ("other weights", "added", f"{EDT}1", "France is Lyon"):
         assert words in shown.stdout
     assert json.loads(run("diff", "0", "--json").stdout) == diff()
+
+
+def test_a_fact_is_one_line_whichever_end_it_is_seen_from() -> None:
+    relation = {
+        "perspective": "relation",
+        "subject": "France",
+        "object": "Lyon",
+        "relation_text": "capital",
+        "add_prompt": "The relation between {} and Lyon is",
+    }
+    assert tables.fact(relation) == "The relation between France and Lyon is capital"
+    assert tables.fact(FACT) == "The capital of France is Lyon"
 
 
 def test_statistics_are_collected_and_shown(run: Callable[..., Result], bodies: list[Any]) -> None:

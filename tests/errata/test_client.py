@@ -132,6 +132,22 @@ def test_one_fact_is_sent_inline_and_many_as_requests(ask: Either) -> None:
     }
 
 
+def test_a_relation_is_sent_as_it_was_given(ask: Either) -> None:
+    relation = {
+        "perspective": "relation",
+        "subject": "France",
+        "object": "Lyon",
+        "relation_text": "capital",
+        "add_prompt": "The relation between {} and Lyon is",
+        "delete_prompt": "The relation between {} and Paris is",
+    }
+    server = FakeServer(answered(order()), answered(order()))
+    ask(server, "edit", **relation)
+    ask(server, "edit", requests=[relation, FACT])
+    assert server.body(0) == relation
+    assert server.body(1) == {"requests": [relation, FACT]}
+
+
 def test_neither_and_both_forms_of_an_order_are_refused(ask: Either) -> None:
     with pytest.raises(TypeError, match="requests"):
         ask(FakeServer(), "edit", model="m")
