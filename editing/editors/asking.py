@@ -1,22 +1,23 @@
 """The texts in which a fact is learned and written: its prompt, behind prefixes, in other words.
 
-A relation edit brings two prompts (the relation to be said, and "None" where the old one was asked
-for); every text of a request is to be answered by one and the same change.
+A relation edit may bring two prompts: the relation to be said, and "None" where the old one was
+asked for. Up to the subject's last token they are one text with one key, so one change answers
+both; at the prompt's last token each has a key of its own, and is a fact of its own (`apart`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from editing.errors import SubjectNotFound
 from editing.hparams import Contexts
 from editing.model.tokens import Continuation, continued, encode, place_text, subject_last
+from editing.request import EditRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from editing.model.view import ModelView
-    from editing.request import EditRequest
 
 KeyAt = Literal["subject_last", "prompt_last"]
 
@@ -48,6 +49,19 @@ class Asking:
     def of(cls, view: "ModelView", contexts: Contexts, key_at: KeyAt) -> "Asking":
         """As a method's hparams say."""
         return cls(view.stats.prefixes(contexts), key_at, contexts.paraphrases)
+
+    def apart(self, requests: Sequence["EditRequest"]) -> list["EditRequest"]:
+        """The requests, of which one with two prompts becomes two where their keys differ."""
+        if self.key_at == "subject_last":
+            return list(requests)
+        pieces: list[EditRequest] = []
+        for request in requests:
+            pieces.append(replace(request, delete_prompt=None))
+            pieces += [
+                EditRequest(subject=request.subject, prompt=prompt, target_new=target)
+                for prompt, target in request.texts[1:]
+            ]
+        return pieces
 
     def rows(self, view: "ModelView", request: "EditRequest") -> list[Row]:
         """All rows of a request. Raises SubjectNotFound, EmptyField or TargetTooLong."""

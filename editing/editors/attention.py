@@ -11,8 +11,8 @@ the relation's last token, and proposes to edit attention as well; no method com
         R = (Z - H) / (writes left),  D = R KT (lambda_s C_s + K KT)^-1
 
 Attention's keys are the inputs of W_o, with their own second moment. A relation edit may bring two
-prompts, one to add and one to delete; both are answered by one d. `sites` leaves one of the two
-out of search and write.
+prompts, one to add and one to delete; their keys differ here, so each has its own d. `sites` leaves
+one of the two out of search and write.
 """
 
 from collections.abc import Generator, Mapping, Sequence

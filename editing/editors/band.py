@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from editing.delta import Change
@@ -152,6 +153,7 @@ def _at(
     share: float,
 ) -> Generator[Step, None, Outcome]:
     """Write a share of what is missing at one token, in these layers."""
+    requests = asking.apart(requests)
     reader = KeyReader(view, requests, asking, layers)
     yield from reader.start()
     groups = merged(reader.read().keys[:, reader.bare], getattr(hparams, "merge_above", None))
@@ -163,6 +165,7 @@ def _at(
         asking=asking,
         groups=groups,
         kinds=band.searched,
+        reference=_own_answers(reader, groups, band),
     )
     goal = band.goal(view, reader, share * _columns(found, groups, reader.owner), band.searched)
     done = _Done(view, hparams.statistics)
@@ -178,6 +181,15 @@ def _at(
     if len(groups) < len(requests):
         notes["merged"] = [group for group in groups if len(group) > 1]
     return Outcome(done.deltas, done.written, notes)
+
+
+def _own_answers(reader: KeyReader, groups: Sequence[Sequence[int]], band: Band) -> Tensor | None:
+    """What sets the scale of the search [n, kinds, d_v] where modules are moved: their answers."""
+    if band.goal is at_the_block:
+        return None
+    first = [reader.bare[group[0]] for group in groups]
+    answers = [reader.read(kind).last[:, first].mT for kind in band.searched]
+    return torch.stack(answers, dim=1).float()
 
 
 def _columns(found: Found, groups: Sequence[Sequence[int]], owner: Tensor) -> Tensor:

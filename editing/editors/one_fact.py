@@ -78,7 +78,8 @@ def _learn(
     share: float,
 ) -> Generator[Step, None, Learned]:
     """Read the fact's keys and search what its layer should add."""
-    (request,) = requests
+    (request,) = requests  # of two prompts the one to add is written; the other has another key
+    request = asking.apart([request])[0]
     layer = layers[-1]
     reader = KeyReader(view, [request], asking, [layer])
     yield from reader.start()
