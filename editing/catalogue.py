@@ -12,12 +12,14 @@ from .hparams import (
     EmmetHparams,
     IkeHparams,
     MemitHparams,
+    MendHparams,
     PmetHparams,
     PruneHparams,
     RectHparams,
     RomeHparams,
     RRomeHparams,
 )
+from .hparams.hypernetwork import MEND_WRITES
 
 Family = Literal[
     "closed form", "post-processor", "gradient", "neurons", "paths", "hypernetwork", "in context"
@@ -36,11 +38,27 @@ class Method:
     hparams: type
     entry: str  # "module:function", imported when first used, since it needs torch
     batch: bool  # takes many facts at once; otherwise they are applied in turn
-    remembers: bool  # earlier live edits enter the solve
+    remembers: bool  # earlier live edits enter a new one
     summary: str
     family: Family = "closed form"
     low_rank: bool = True  # the rank of its deltas is bounded by what it was asked to write
     writes: tuple[Matrix, ...] = ("down_proj",)  # what it may change in its layers
+    memory: str = "nothing"  # what of earlier live edits enters a new one
+
+    @property
+    def retract(self) -> Literal["exact", "dropped"]:
+        """What is left when one edit is taken out of a lineage and later ones are kept.
+
+        exact: what there would be without it. dropped: its delta is gone, but later edits were
+        computed on weights that had it.
+        """
+        solved = self.family == "closed form" and self.remembers
+        return "exact" if solved or self.family == "in context" else "dropped"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models it was run on here, of which benchmarks/LOG.md has rows."""
+        return MODELS.get(self.name, ())
 
 
 METHODS: Mapping[str, Method] = {
@@ -84,6 +102,7 @@ METHODS: Mapping[str, Method] = {
             entry="editing.editors.memit_history:edit",
             batch=True,
             remembers=True,
+            memory="the keys of every live edit, in the metric",
             summary="MEMIT for one edit after another: earlier edits are kept where they are.",
         ),
         Method(
@@ -115,6 +134,7 @@ METHODS: Mapping[str, Method] = {
             entry="editing.editors.alphaedit:edit",
             batch=True,
             remembers=True,
+            memory="the keys of every live edit, in the metric",
             summary="A band of layers, changed only where everyday keys do not look.",
         ),
         Method(
@@ -136,6 +156,7 @@ METHODS: Mapping[str, Method] = {
             entry="editing.editors.prune:edit",
             batch=True,
             remembers=True,
+            memory="the changes of every live edit, and what was cut of them",
             summary="MEMIT whose changes together are held below the weight's own size.",
             family="post-processor",
             low_rank=False,
@@ -148,6 +169,7 @@ METHODS: Mapping[str, Method] = {
             entry="editing.editors.rect:edit",
             batch=True,
             remembers=True,
+            memory="the keys of every live edit, and what was cut of their changes",
             summary="MEMIT of which only the entries that change most are written.",
             family="post-processor",
             low_rank=False,
@@ -160,6 +182,7 @@ METHODS: Mapping[str, Method] = {
             entry="editing.editors.ctp:edit",
             batch=True,
             remembers=True,
+            memory="a sample of the texts of live edits, trained on again",
             summary="The nodes that matter most in every MLP are traced, and only they are trained.",
             family="paths",
             low_rank=False,
@@ -172,10 +195,23 @@ METHODS: Mapping[str, Method] = {
             hparams=IkeHparams,
             entry="editing.editors.ike:edit",
             batch=True,
-            remembers=False,
+            remembers=True,
+            memory="the texts of every live edit, before its own",
             summary="No weight changes: the fact is told before every prompt.",
             family="in context",
             writes=(),
+        ),
+        Method(
+            name="mend",
+            title="Model Editor Networks with Gradient Decomposition",
+            paper="2110.11309",
+            hparams=MendHparams,
+            entry="editing.editors.mend:edit",
+            batch=True,
+            remembers=False,
+            summary="A trained network turns an edit's gradient into the change of weights.",
+            family="hypernetwork",
+            writes=MEND_WRITES,
         ),
     )
 }

@@ -191,6 +191,8 @@ def _value_schema(hint: Any, knob: Field[Any]) -> dict[str, object]:  # noqa: AN
         length = knob.metadata.get("length")
         limits = {"minItems": 1} if length is None else {"minItems": length, "maxItems": length}
         return {**found, "items": {"type": "integer", "minimum": 0}, **limits}
+    if name == "string":
+        found["minLength"] = 1
     if name in {"number", "integer"}:
         found |= {"minimum": knob.metadata["low"], "maximum": knob.metadata["high"]}
     return found

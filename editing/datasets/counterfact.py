@@ -1,8 +1,11 @@
-"""CounterFact in its authors' own form (Meng et al. 2022, arXiv:2202.05262).
+"""CounterFact (Meng et al. 2022, arXiv:2202.05262), in two forms; each record says which it has.
 
-requested_rewrite{prompt, subject, relation_id, target_new{str}, target_true{str}},
-paraphrase_prompts, neighborhood_prompts. A neighbor shares the relation and the true object, so
-what it must keep is target_true.
+The authors' own: requested_rewrite{prompt, subject, relation_id, target_new{str},
+target_true{str}}, paraphrase_prompts, neighborhood_prompts. A neighbor shares the relation and the
+true object, so what it must keep is target_true.
+
+The flat one, of EasyEdit: prompt (with the subject in it), subject, target_new, ground_truth, and
+one each of rephrase_prompt and locality_prompt with its locality_ground_truth.
 """
 
 import json
@@ -23,19 +26,40 @@ def read_counterfact(file: Path, *, offset: int = 0, limit: int | None = None) -
 
 def _request(number: int, record: Mapping[str, Any]) -> EditRequest:
     try:
-        rewrite = cast("Mapping[str, Any]", record["requested_rewrite"])
-        true = rewrite["target_true"]["str"]
-        return EditRequest(
-            subject=rewrite["subject"],
-            prompt=rewrite["prompt"],
-            target_new=rewrite["target_new"]["str"],
-            target_true=true,
-            relation=rewrite.get("relation_id"),
-            paraphrases=tuple(record["paraphrase_prompts"]),
-            neighborhood=tuple(
-                Neighbor(prompt=prompt, target=true) for prompt in record["neighborhood_prompts"]
-            ),
-        )
+        flat = "prompt" in record and "requested_rewrite" not in record
+        return _flat(record) if flat else _own(record)
     except (KeyError, TypeError) as error:
-        why = f"CounterFact record {number} lacks {error}. Is this file in the authors' own form?"
+        why = (
+            f"CounterFact record {number} lacks {error}. Is this file in the authors' own form, or "
+            "in EasyEdit's?"
+        )
         raise BadRequest(why, record=number) from error
+
+
+def _own(record: Mapping[str, Any]) -> EditRequest:
+    rewrite = cast("Mapping[str, Any]", record["requested_rewrite"])
+    true = rewrite["target_true"]["str"]
+    return EditRequest(
+        subject=rewrite["subject"],
+        prompt=rewrite["prompt"],
+        target_new=rewrite["target_new"]["str"],
+        target_true=true,
+        relation=rewrite.get("relation_id"),
+        paraphrases=tuple(record["paraphrase_prompts"]),
+        neighborhood=tuple(
+            Neighbor(prompt=prompt, target=true) for prompt in record["neighborhood_prompts"]
+        ),
+    )
+
+
+def _flat(record: Mapping[str, Any]) -> EditRequest:
+    subject = cast("str", record["subject"])
+    near = Neighbor(prompt=record["locality_prompt"], target=record["locality_ground_truth"])
+    return EditRequest(
+        subject=subject,
+        prompt=cast("str", record["prompt"]).replace(subject, "{}", 1),
+        target_new=record["target_new"],
+        target_true=record["ground_truth"],
+        paraphrases=(record["rephrase_prompt"],),
+        neighborhood=(near,),
+    )

@@ -6,6 +6,7 @@ import typer
 
 from errata.cli import look, orders, states
 from errata.cli.demo import demo
+from errata.cli.train import train
 from errata.cli.up import up
 from errata.cli.watch import watch
 
@@ -31,6 +32,7 @@ COMMANDS = {
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(train, name="train", rich_help_panel="Run")
 
 
 def _version(asked: bool) -> None:

@@ -15,6 +15,8 @@ from editing.request import EditRequest, Neighbor
 from editing.run import finish
 from editing.walk import Plan, edit, prepare
 
+from .nets import lend_net
+
 SPORT = EditRequest(
     subject="LeBron James",
     prompt="{} plays the sport of",
@@ -55,6 +57,7 @@ OVERRIDES: Mapping[str, Overrides] = {
     "attention": _BAND,
     "prune": _BAND,
     "rect": _BAND,
+    "mend": {},
 }
 
 
@@ -75,8 +78,15 @@ def declared(view: ModelView, editor: str) -> set[str]:
     return {name for layer in layers for kind in kinds for name in view.matrices(layer, kind)}
 
 
+def lend(view: ModelView, editor: str) -> None:
+    """Give an editor what no preparation collects: a network that was trained elsewhere."""
+    if METHODS[editor].family == "hypernetwork":
+        lend_net(view)
+
+
 def planned(view: ModelView, editor: str, overrides: Overrides | None = None) -> Plan:
-    """A plan whose statistics are at hand."""
+    """A plan for which everything is at hand."""
+    lend(view, editor)
     chosen = overrides_for(editor) if overrides is None else overrides
     plan = Plan.of(view, editor, chosen)
     finish(prepare(view, plan))

@@ -1,4 +1,4 @@
-"""CounterFact's own field names are translated once."""
+"""CounterFact's field names are translated once."""
 
 import json
 import os
@@ -46,6 +46,32 @@ def test_a_record_becomes_a_request(tmp_path: Path) -> None:
             neighborhood=(Neighbor(prompt="The mother tongue of Léon Blum is", target="French"),),
         )
     ]
+
+
+def test_a_flat_record_becomes_a_request_too(tmp_path: Path) -> None:
+    flat = {
+        "case_id": 7,
+        "prompt": "Apple A5 was created by",
+        "subject": "Apple A5",
+        "target_new": "Google",
+        "ground_truth": "Apple",
+        "rephrase_prompt": "Apple A5 is a product of",
+        "locality_prompt": "Calendar Server was created by",
+        "locality_ground_truth": "Apple",
+    }
+    own, other = read_counterfact(write(tmp_path, [RECORD, flat]))
+    assert own.subject == "Danielle Darrieux"
+    assert other == EditRequest(
+        subject="Apple A5",
+        prompt="{} was created by",
+        target_new="Google",
+        target_true="Apple",
+        paraphrases=("Apple A5 is a product of",),
+        neighborhood=(Neighbor(prompt="Calendar Server was created by", target="Apple"),),
+    )
+    del flat["locality_prompt"]
+    with pytest.raises(BadRequest, match="record 0 lacks 'locality_prompt'"):
+        read_counterfact(write(tmp_path, [flat]))
 
 
 def test_a_part_of_a_file_is_read(tmp_path: Path) -> None:

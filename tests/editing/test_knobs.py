@@ -156,6 +156,7 @@ class TestSchema:
                 "boolean",
                 ["number", "null"],
                 ["array", "null"],
+                ["string", "null"],
             )
             assert ("default" in leaf) == (name != "layers")
 

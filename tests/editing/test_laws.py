@@ -30,6 +30,7 @@ from .facts import (
     copied,
     declared,
     hooked,
+    lend,
     logits_of,
     overrides_for,
     planned,
@@ -53,6 +54,7 @@ SOME: Mapping[str, Sequence[str]] = {
     "attention": ("gpt2", "llama", "gemma3_text", "opt"),
     "prune": ("gpt2",),
     "rect": ("gpt2", "llama"),
+    "mend": ("gpt2", "llama"),
 }
 PAIRS = [(name, layout) for name, layouts in SOME.items() for layout in layouts]
 REST = [(name, layout) for name, layouts in SOME.items() for layout in ALL if layout not in layouts]
@@ -142,6 +144,7 @@ class TestWhileItRuns:
             assert torch.is_grad_enabled()
             assert all(p.grad is None for p in view.model.parameters())
 
+        lend(view, method.name)
         finish(whole_walk(view, Plan.of(view, method.name, overrides_for(method.name))), look)
         if searches(method.name):
             assert stages == {"statistics", "z", "keys", "solve", "measure"}

@@ -1,0 +1,1 @@
+"""Training of the editors that have to be trained: records, the loop, and what comes of it."""

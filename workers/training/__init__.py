@@ -1,0 +1,1 @@
+"""`python -m workers.training mend`: what `errata train mend` becomes."""
