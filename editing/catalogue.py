@@ -20,6 +20,7 @@ from .hparams import (
     RRomeHparams,
 )
 from .hparams.hypernetwork import MEND_WRITES
+from .measured import MODELS
 
 Family = Literal[
     "closed form", "post-processor", "gradient", "neurons", "paths", "hypernetwork", "in context"
@@ -195,8 +196,7 @@ METHODS: Mapping[str, Method] = {
             hparams=IkeHparams,
             entry="editing.editors.ike:edit",
             batch=True,
-            remembers=True,
-            memory="the texts of every live edit, before its own",
+            remembers=False,
             summary="No weight changes: the fact is told before every prompt.",
             family="in context",
             writes=(),
