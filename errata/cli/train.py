@@ -3,14 +3,17 @@
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from errata.cli.common import FAILED, console
 from errata.places import default_cache_folder
 
 train = typer.Typer(no_args_is_help=True, help="Train what an editor needs before its first edit.")
+_LACKING = 'training needs torch, which a light install lacks: pip install "errata[worker]"'
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([smh]?)\Z")
 
@@ -63,6 +66,9 @@ def mend(
     """
     if not data:
         raise typer.BadParameter("name a file or a folder", param_hint="--data or ERRATA_DATA")
+    if find_spec("torch") is None or find_spec("pydantic_settings") is None:
+        console(stderr=True).print(f"errata train: {_LACKING}", markup=False, soft_wrap=True)
+        raise typer.Exit(FAILED)
     argv = ["mend", "--model", model, "--budget", str(_seconds(budget)), "--leave-out", leave_out]
     argv += ["--recipe", recipe, "--seed", str(seed)]
     argv += [part for each in data for part in ("--data", str(each))]
