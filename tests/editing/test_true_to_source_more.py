@@ -2,6 +2,7 @@
 # ruff: noqa: N806 - the notation of the papers
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -267,25 +268,37 @@ class TestAttention:
             assert (outcome.changes[name].matrix() - wanted).norm() <= 1e-2 * wanted.norm()
             shown[name] = LowRank.of(wanted, torch.eye(len(K)).double())
 
-    def test_a_relation_edit_says_the_relation_and_forgets_the_old_one(
+    def test_a_relation_edit_makes_the_model_say_the_relation(self, llama: ModelView) -> None:
+        request = replace(RELATION, delete_prompt=None)
+        outcome = run(llama, "attention", [request], {"layers": [1, 3], "contexts.prefixes": 1})
+        with llama.overlaid(outcome.deltas):
+            assert plain_probability(llama, request.question, "capital") > 0.5
+
+    def test_two_prompts_are_one_fact_at_the_subject_and_two_at_their_ends(
         self, llama: ModelView
     ) -> None:
-        request = EditRequest.from_dict(
-            {
-                "perspective": "relation",
-                "subject": "Italy",
-                "object": "Madrid",
-                "relation_text": "capital",
-                "add_prompt": "The relation between {} and Madrid is",
-                "delete_prompt": "The relation between {} and Rome is",
-            }
-        )
-        outcome = run(llama, "attention", [request], {"layers": [1, 3], "contexts.prefixes": 1})
-        asked = [(p.replace("{}", "Italy"), t) for p, t in request.texts]
-        old = [plain_probability(llama, *one) for one in asked]
-        with llama.overlaid(outcome.deltas):
-            new = [plain_probability(llama, *one) for one in asked]
-        assert all(after > 3 * was for after, was in zip(new, old, strict=True)), (old, new)
+        knobs = {**GENTLE, "layers": [2], "search.steps": 1}
+        at_subject = run(llama, "memit", [RELATION], knobs)
+        assert at_subject.notes["search_steps"] == [1]
+        written = at_subject.written[llama.down_proj(2)]
+        assert torch.allclose(written.keys[:, 0], written.keys[:, 1], atol=1e-5)
+        assert torch.allclose(written.targets[:, 0], written.targets[:, 1], atol=1e-4)
+        at_end = run(llama, "attention", [RELATION], knobs)
+        assert at_end.notes["search_steps"] == [1, 1]
+        keys = at_end.written[llama.down_proj(2)].keys
+        assert not torch.allclose(keys[:, 0], keys[:, 1], rtol=0.1)
+
+
+RELATION = EditRequest.from_dict(
+    {
+        "perspective": "relation",
+        "subject": "Italy",
+        "object": "Madrid",
+        "relation_text": "capital",
+        "add_prompt": "The relation between {} and Madrid is",
+        "delete_prompt": "The relation between {} and Rome is",
+    }
+)
 
 
 @torch.no_grad()
