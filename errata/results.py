@@ -186,10 +186,15 @@ class Editor(Answer):
 
     name: str
     title: str = ""
-    paper: str = ""  # its number at arXiv
+    paper: str = ""  # its number at arXiv, or its id in the ACL anthology
     summary: str = ""
-    batch: bool = False
-    remembers: bool = False
+    family: str = ""
+    batch: bool = False  # whether it writes several facts at once
+    writes: list[str] = field(default_factory=list)  # the matrices of a layer that it may change
+    remembers: bool = False  # whether earlier live edits enter a new one
+    memory: str = "nothing"  # what of them does
+    retract: str = "dropped"  # or "exact": what taking out an edit under later ones gives
+    models: list[str] = field(default_factory=list)  # those whose rows are in benchmarks/LOG.md
     hparams: Json = field(default_factory=dict)  # a JSON schema
 
 

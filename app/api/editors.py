@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 
 from app.api.schemas import EditorOut, Listed
-from editing import knobs
 from editing.catalogue import METHODS
 
 router = APIRouter(prefix="/editors", tags=["editors"])
@@ -12,17 +11,4 @@ router = APIRouter(prefix="/editors", tags=["editors"])
 @router.get("")
 def list_editors() -> Listed[EditorOut]:
     """List every editor."""
-    return Listed(
-        data=[
-            EditorOut(
-                name=method.name,
-                title=method.title,
-                paper=method.paper,
-                summary=method.summary,
-                batch=method.batch,
-                remembers=method.remembers,
-                hparams=knobs.schema(method.name),
-            )
-            for method in METHODS.values()
-        ]
-    )
+    return Listed(data=[EditorOut.of(method) for method in METHODS.values()])

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.services.restore import Foreseen
 from app.store.tables import Edit, Model, Snapshot
+from editing import knobs
+from editing.catalogue import Family, Matrix, Method
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -277,8 +279,23 @@ class EditorOut(BaseModel):
 
     name: str
     title: str
-    paper: str
+    paper: str = Field(description="Its number at arXiv, or its id in the ACL anthology.")
     summary: str
-    batch: bool
-    remembers: bool
+    family: Family
+    batch: bool = Field(description="It takes many facts at once; others take them in turn.")
+    writes: list[Matrix] = Field(description="The matrices of a layer that it may change.")
+    remembers: bool = Field(description="Earlier live edits enter a new one.")
+    memory: str = Field(description="What of them does.")
+    retract: Literal["exact", "dropped"] = Field(
+        description="What taking out an edit with later ones behind it gives: what there would be "
+        "without it, or the same changes less its own."
+    )
+    models: list[str] = Field(description="Those it was run on here; benchmarks/LOG.md.")
     hparams: Json = Field(description="JSON schema of its hparams.")
+
+    @classmethod
+    def of(cls, method: Method) -> "EditorOut":
+        """Show a method."""
+        names = [name for name in cls.model_fields if name != "hparams"]
+        shown = {name: getattr(method, name) for name in names}
+        return cls(**shown, hparams=knobs.schema(method.name))

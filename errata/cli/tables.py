@@ -39,14 +39,13 @@ def models(data: Iterable[Model]) -> Table:
 
 def editors(data: Iterable[Editor]) -> Table:
     """List editors."""
-    made = table("editor", "paper", "batch", "remembers", "summary")
+    made = table("editor", "family", "paper", "batch", "remembers", "taken back", "summary")
     for editor in data:
         made.add_row(
-            escape(editor.name),
-            escape(editor.paper),
+            *map(escape, (editor.name, editor.family, editor.paper)),
             "yes" if editor.batch else "no",
             "yes" if editor.remembers else "no",
-            escape(editor.summary),
+            *map(escape, (editor.retract, editor.summary)),
         )
     return made
 

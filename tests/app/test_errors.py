@@ -1,5 +1,6 @@
 """Every error has a page, a status, and words that say what to do."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from starlette.testclient import TestClient
 
 from app.api import health, mistakes, problems
 from app.api.problems import every_error, status_of
+from editing import knobs
+from editing.catalogue import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
@@ -91,11 +94,19 @@ def test_what_stands_beside_the_orders(standing: TestClient, path: str) -> None:
 
 def test_the_editors_come_with_their_hparams(standing: TestClient) -> None:
     listed = standing.get("/editors").json()
-    assert not listed["has_more"]
+    assert listed["has_more"] is False
     editors = {editor["name"]: editor for editor in listed["data"]}
-    assert {"rome", "r-rome", "memit", "memit-history"} <= set(editors)
-    assert editors["memit"]["hparams"]["properties"]["layers"]
-    assert {"paper", "summary", "batch", "remembers"} <= set(editors["rome"])
+    assert list(editors) == list(METHODS)
+    for name, shown in editors.items():
+        assert shown["hparams"] == json.loads(json.dumps(knobs.schema(name)))
+        assert shown["paper"] == METHODS[name].paper
+    history, ike = editors["memit-history"], editors["ike"]
+    assert (history["family"], history["retract"]) == ("closed form", "exact")
+    assert history["remembers"]
+    assert history["memory"] != "nothing"
+    assert "smollm2-135m" in history["models"]
+    assert (editors["memit"]["retract"], editors["memit"]["writes"]) == ("dropped", ["down_proj"])
+    assert (ike["family"], ike["retract"], ike["writes"]) == ("in context", "exact", [])
 
 
 def test_the_numbers_tell_of_requests_and_queues(standing: TestClient) -> None:

@@ -108,8 +108,13 @@ def editor() -> Json:
         "title": "ROME",
         "paper": "2202.05262",
         "summary": "One fact, one layer.",
+        "family": "closed form",
         "batch": False,
+        "writes": ["down_proj"],
         "remembers": False,
+        "memory": "nothing",
+        "retract": "dropped",
+        "models": ["smollm2-135m"],
         "hparams": {},
     }
 

@@ -32,7 +32,7 @@ from tests.errata.serving import Posted
 
 LOOKS = [
     (("models",), [model()], ("ready", "smollm2-135m", "sha256:abababababab")),
-    (("editors",), [editor()], ("rome", "2202.05262")),
+    (("editors",), [editor()], ("rome", "2202.05262", "closed form", "dropped")),
     (("edits",), [QUEUED, RUNNING, APPLIED], (f"{EDT}1", "applied")),
     (("snapshots",), [EDITED, BASE], (f"{SNP}1", "base", "2030-01-02", "before-launch")),
     (("probe", "The capital of France is"), [probe()], ("Paris.\\n", "0.770", "Lyon 0.001")),

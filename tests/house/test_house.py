@@ -45,7 +45,8 @@ def test_every_method_has_its_page_its_paper_and_its_rows(name: str) -> None:
 
 
 def test_no_page_describes_a_method_that_is_not_there() -> None:
-    assert {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} == set(METHODS)
+    pages = {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")}
+    assert pages - {"README"} == set(METHODS)
 
 
 def test_decisions_are_numbered_and_short() -> None:
