@@ -116,10 +116,11 @@ class Snapshot(Answer):
     seq: int
     kind: str
     model: str = ""
-    fingerprint: str = ""  # of the weights' bits
+    fingerprint: str = ""  # of the weights' bits and the preface
     parent: str | None = None  # the state it came after
     label: str | None = None
     edits: list[str] = field(default_factory=list)  # what it consists of, in order
+    preface: str = ""  # what stands before every prompt; in-context edits say it
     report: Json | None = None
     source: str | None = None  # the snapshot that a restore brought back
     edit: str | None = None  # the order that made it
@@ -212,6 +213,7 @@ class Diff(Answer):
         default_factory=list, metadata=_each(OrderBrief.of)
     )  # oldest first
     same_weights: bool
+    same_preface: bool = True  # whether prompts stand behind the same text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

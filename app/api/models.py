@@ -31,7 +31,7 @@ from app.errors import (
     SourceNotAllowed,
     SourceNotFound,
 )
-from app.services import lineage, models, prepare, snapshots
+from app.services import models, prepare, snapshots
 from app.store.db import Tx
 from app.store.tables import Model
 from editing.errors import BadSource, InvalidHparam, UnknownEditor, UnknownHparam
@@ -112,7 +112,7 @@ def list_snapshots(
 ) -> Listed[SnapshotOut]:
     """List every state the model has been in, newest first; also of a removed model."""
     page = snapshots.page(tx, model_id, after=after, limit=limit)
-    content = lineage.edits_of(tx, [snapshot.id for snapshot in page.data])
+    content = snapshots.contents(tx, page.data)
     shown = [SnapshotOut.of(snapshot, content[snapshot.id]) for snapshot in page.data]
     return Listed(data=shown, has_more=page.has_more, next=page.next)
 

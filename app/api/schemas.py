@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.services.restore import Foreseen
+from app.services.snapshots import Content
 from app.store.tables import Edit, Model, Snapshot
 from editing import knobs
 from editing.catalogue import Family, Matrix, Method
@@ -169,7 +170,8 @@ class DiffOut(BaseModel):
     model: str
     removed: list[OrderBrief] = Field(description="Edits that only `from` has, newest first.")
     added: list[OrderBrief] = Field(description="Edits that only `to` has, oldest first.")
-    same_weights: bool = Field(description="Whether the fingerprints are equal.")
+    same_weights: bool = Field(description="Whether the weights are equal, bit for bit.")
+    same_preface: bool = Field(description="Whether prompts stand behind the same text.")
 
 
 class SnapshotOut(BaseModel):
@@ -182,14 +184,15 @@ class SnapshotOut(BaseModel):
     kind: Literal["base", "edit", "restore", "retract", "compact"]
     label: str | None
     edits: list[str] = Field(description="The edits it consists of, in order.")
-    fingerprint: str
+    preface: str = Field(description="What stands before every prompt; in-context edits say it.")
+    fingerprint: str = Field(description="Of the weights' bits and the preface.")
     report: Json | None
     source: str | None = Field(description="The snapshot that a restore brought back.")
     edit: str | None = Field(description="The order that made it.")
     created_at: datetime
 
     @classmethod
-    def of(cls, snapshot: Snapshot, edits: list[str]) -> "SnapshotOut":
+    def of(cls, snapshot: Snapshot, content: Content) -> "SnapshotOut":
         """Show a row."""
         return cls(
             id=snapshot.id,
@@ -198,7 +201,8 @@ class SnapshotOut(BaseModel):
             parent=snapshot.parent_id,
             kind=cast("Any", snapshot.kind),
             label=snapshot.label,
-            edits=edits,
+            edits=content.edits,
+            preface=content.preface,
             fingerprint=snapshot.fingerprint,
             report=snapshot.report,
             source=snapshot.source_id,

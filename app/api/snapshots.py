@@ -22,7 +22,9 @@ from app.errors import (
     SnapshotNotFound,
     SnapshotOfAnotherModel,
 )
-from app.services import diff, lineage, restore, snapshots
+from app.services import diff, restore, snapshots
+from app.store.db import Tx
+from app.store.tables import Snapshot
 
 router = APIRouter(prefix="/snapshots", tags=["snapshots"])
 
@@ -30,8 +32,7 @@ router = APIRouter(prefix="/snapshots", tags=["snapshots"])
 @router.get("/{snapshot_id}", responses=problems(SnapshotNotFound))
 def get_snapshot(snapshot_id: str, tx: TxDep) -> SnapshotOut:
     """Look at one snapshot: what it consists of, and what making it moved."""
-    snapshot = snapshots.get(tx, snapshot_id)
-    return SnapshotOut.of(snapshot, lineage.edits_of(tx, [snapshot_id])[snapshot_id])
+    return _shown(tx, snapshots.get(tx, snapshot_id))
 
 
 @router.patch(
@@ -42,8 +43,7 @@ def label_snapshot(snapshot_id: str, body: LabelIn, tx: TxDep, if_match: IfMatch
 
     A label belongs to one snapshot of a model; it neither changes nor keeps anything.
     """
-    snapshot = snapshots.label(tx, snapshot_id, body.label, if_match=if_match)
-    return SnapshotOut.of(snapshot, lineage.edits_of(tx, [snapshot_id])[snapshot_id])
+    return _shown(tx, snapshots.label(tx, snapshot_id, body.label, if_match=if_match))
 
 
 @router.get("/{snapshot_id}/diff", responses=problems(SnapshotNotFound, SnapshotOfAnotherModel))
@@ -57,13 +57,15 @@ def compare_snapshots(
     """Say which edits lie between this snapshot and another one of its model."""
     start, end = diff.pair(tx, snapshot_id, to)
     difference = diff.between(tx, start.id, end.id)
+    same = start.fingerprint == end.fingerprint
     return DiffOut(
         **{"from": start.id},
         to=end.id,
         model=start.model_id,
         removed=[OrderBrief.of(edit) for edit in difference.removed],
         added=[OrderBrief.of(edit) for edit in difference.added],
-        same_weights=start.fingerprint == end.fingerprint,
+        same_weights=same or not difference.of_weights,
+        same_preface=same or not difference.of_prefaces,
     )
 
 
@@ -123,6 +125,10 @@ async def restore_snapshot(
         about=[asked.model, if_match, *(["cancel_queued"] if asked.cancel_queued else [])],
         wait=wait,
     )
+
+
+def _shown(tx: Tx, snapshot: Snapshot) -> SnapshotOut:
+    return SnapshotOut.of(snapshot, snapshots.contents(tx, [snapshot])[snapshot.id])
 
 
 def _foreseen(

@@ -17,6 +17,16 @@ class Difference:
     removed: list[Edit]  # newest first, as one would take them off
     added: list[Edit]  # oldest first, as one would lay them on
 
+    @property
+    def of_prefaces(self) -> bool:
+        """Whether another text may stand before the prompts."""
+        return any(edit.editor in snapshots.TELLS for edit in (*self.removed, *self.added))
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether the weights may differ: what both have, they have in the same order."""
+        return any(edit.editor not in snapshots.TELLS for edit in (*self.removed, *self.added))
+
 
 def between(tx: Tx, start: str, end: str) -> Difference:
     """Compare the ordered edits of two manifests. Neither need be a prefix of the other."""

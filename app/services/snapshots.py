@@ -4,17 +4,30 @@ Those of a removed model stay readable.
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from app.errors import LabelTaken, ModelNotFound, SnapshotNotFound, SnapshotOfAnotherModel
+from app.services.lineage import edits_of
 from app.services.pages import Page, cut
 from app.services.settle import locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
-from app.store.tables import Model, Snapshot
+from app.store.tables import Edit, Model, Snapshot
+from editing.catalogue import METHODS
 
 _ID = re.compile(r"snp_[0-9a-z]{26}")
+TELLS = frozenset(name for name, one in METHODS.items() if one.family == "in context")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a snapshot consists of."""
+
+    edits: list[str]  # their ids, in order
+    preface: str  # what its in-context edits put before every prompt
 
 
 def get(tx: Tx, snapshot_id: str, *, of: str | None = None) -> Snapshot:
@@ -37,6 +50,19 @@ def page(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Page[Snapsh
     return cut(
         tx.session.scalars(query.order_by(Snapshot.seq.desc()).limit(limit + 1)).all(), limit
     )
+
+
+def contents(tx: Tx, rows: Iterable[Snapshot]) -> dict[str, Content]:
+    """Return what snapshots of one model consist of, by their ids."""
+    owners = {row.id: row.model_id for row in rows}
+    told = select(Edit.id, Edit.report["editor"]["preface"].astext).where(
+        Edit.model_id.in_(set(owners.values())), Edit.editor.in_(TELLS), Edit.status == "applied"
+    )
+    texts = {edit: text or "" for edit, text in tx.session.execute(told)}
+    return {
+        one: Content(edits, "".join(texts.get(edit, "") for edit in edits))
+        for one, edits in edits_of(tx, owners).items()
+    }
 
 
 def label(tx: Tx, snapshot_id: str, name: str | None, *, if_match: str | None = None) -> Snapshot:

@@ -115,4 +115,5 @@ def _end_tokens(view: "ModelView") -> set[int]:
 
 
 def _decoded(view: "ModelView", ids: Sequence[int]) -> str:
-    return str(view.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    text = str(view.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    return text.replace("\0", "")  # reports hold such texts, and no database takes a NUL

@@ -201,3 +201,6 @@ def show(order: Order) -> None:
         out.print(tables.statistics(order.report))
     elif order.report:
         out.print(tables.report(order.report))
+        if told := (order.report.get("editor") or {}).get("preface"):
+            out.print("No weight changes. What it puts before every prompt:")
+            out.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -51,15 +51,23 @@ def editors(data: Iterable[Editor]) -> Table:
 
 
 def snapshots(data: Iterable[Snapshot]) -> Table:
-    """List snapshots."""
-    made = table("seq", "snapshot", "label", "kind", "edits", "fingerprint", "created")
-    for each in data:
+    """List snapshots, and how many lines stand before every prompt where some have any."""
+    rows = list(data)
+    told = ("preface",) if any(each.preface for each in rows) else ()
+    made = table("seq", "snapshot", "label", "kind", "edits", *told, "fingerprint", "created")
+    for each in rows:
         made.add_row(
             *(_text(part) for part in (each.seq, each.id, each.label, each.kind, len(each.edits))),
+            *(_lines(each.preface) for _ in told),
             short(each.fingerprint),
             _text(each.created_at)[:19],
         )
     return made
+
+
+def _lines(text: str) -> str:
+    count = len(text.splitlines())
+    return f"{count} line{'' if count == 1 else 's'}" if count else "-"
 
 
 def orders(data: Iterable[Order]) -> Table:
@@ -94,7 +102,8 @@ def probes(data: Iterable[Probe]) -> Table:
 def put_diff(out: Console, found: Diff) -> None:
     """Show what lies between two snapshots."""
     same = "the same weights" if found.same_weights else "other weights"
-    said = f"from {found.from_snapshot} to {found.to_snapshot}: {same}"
+    told = "" if found.same_preface else ", another text before every prompt"
+    said = f"from {found.from_snapshot} to {found.to_snapshot}: {same}{told}"
     out.print(said, soft_wrap=True, markup=False)
     _put_briefs(out, (("removed", found.removed), ("added", found.added)))
 

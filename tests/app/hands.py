@@ -72,10 +72,16 @@ class Hands:
         return claimed
 
     def settle(
-        self, order: Claimed, *, checkpoint: bool = False, fingerprint: str | None = None
+        self,
+        order: Claimed,
+        *,
+        checkpoint: bool = False,
+        fingerprint: str | None = None,
+        notes: dict[str, Any] | None = None,
     ) -> str:
         """Apply an order, as far as the journal can tell."""
-        ours: dict[str, Any] = {"epoch": self.epoch, "timings": {"z": 0.1}, "report": REPORT}
+        report = {**REPORT, "editor": notes} if notes else REPORT
+        ours: dict[str, Any] = {"epoch": self.epoch, "timings": {"z": 0.1}, "report": report}
         with self.database.tx() as tx:
             if order.kind == "restore":
                 source = str(order.source)
@@ -97,6 +103,11 @@ class Hands:
         """Order an edit and apply it: its id, and the snapshot."""
         edit = self.order()
         return edit, self.settle(self.take(), **fields)
+
+    def tell(self, preface: str) -> tuple[str, str]:
+        """Order an edit that changes no weight, and apply it."""
+        edit = self.order(editor="ike")
+        return edit, self.settle(self.take(), notes={"preface": preface})
 
     def restore(self, snapshot: str) -> tuple[str, str]:
         edit = self.order_restore(snapshot)

@@ -138,6 +138,39 @@ def test_what_lies_between_two_snapshots(hands: Hands, client: TestClient) -> No
     assert (same["removed"], same["added"], same["same_weights"]) == ([], [], True)
 
 
+def test_what_stands_before_prompts_is_told_apart_from_weights(
+    hands: Hands, client: TestClient
+) -> None:
+    base = hands.head.id
+    _, told = hands.tell("Lyon is a capital.\n")
+    _, written = hands.edit()
+    _, both = hands.tell("So is Kyoto.\n")
+
+    def same(start: str, end: str) -> tuple[bool, bool]:
+        said = client.get(f"/snapshots/{start}/diff", params={"to": end}).json()
+        return said["same_weights"], said["same_preface"]
+
+    assert same(base, told) == same(told, base) == same(written, both) == (True, False)
+    assert same(told, written) == (False, True)
+    assert same(base, both) == (False, False)
+    assert same(both, both) == (True, True)
+    _, back = hands.restore(told)
+    assert same(back, told) == (True, True)
+    assert same(both, back) == (False, False)
+
+    listed = client.get(f"/models/{MODEL}/snapshots").json()["data"]
+    prefaces = {each["id"]: each["preface"] for each in listed}
+    assert prefaces == {
+        base: "",
+        told: "Lyon is a capital.\n",
+        written: "Lyon is a capital.\n",
+        both: "Lyon is a capital.\nSo is Kyoto.\n",
+        back: "Lyon is a capital.\n",
+    }
+    for snapshot, preface in prefaces.items():
+        assert client.get(f"/snapshots/{snapshot}").json()["preface"] == preface
+
+
 def test_a_difference_needs_two_snapshots_of_one_model(
     standing: TestClient, standing_hands: Hands
 ) -> None:

@@ -63,6 +63,7 @@ def snapshot(seq: int = 0, **more: Any) -> Json:
         "kind": "edit" if seq else "base",
         "label": None,
         "edits": [f"{EDT}{number + 1}" for number in range(seq)],
+        "preface": "",
         "fingerprint": "sha256:" + "ab" * 32,
         "report": None,
         "source": None,
@@ -128,6 +129,7 @@ def diff() -> Json:
         "removed": [],
         "added": [brief(1)],
         "same_weights": False,
+        "same_preface": True,
     }
 
 

@@ -19,6 +19,7 @@ from tests.errata.answers import (
     EDT,
     FACT,
     QUEUED,
+    REPORT,
     RUNNING,
     SNP,
     diff,
@@ -173,6 +174,25 @@ def test_a_fact_is_one_line_whichever_end_it_is_seen_from() -> None:
     }
     assert tables.fact(relation) == "The relation between France and Lyon is capital"
     assert tables.fact(FACT) == "The capital of France is Lyon"
+
+
+def test_what_stands_before_prompts_is_shown(
+    run: Callable[..., Result], answers: dict[str, Any]
+) -> None:
+    told = "New fact: [b]Lyon[/b] is the capital.\nSo it is.\n"
+    answers["/edits"] = order(report={**REPORT, "editor": {"preface": told}})
+    fact = ("--subject", "a", "--prompt", "{} is", "--target-new", "b")
+    shown = run("edit", "--editor", "ike", *fact)
+    assert shown.exit_code == 0, shown.output
+    assert f"before every prompt:\n{told}" in shown.stdout
+    answers["/models/m/snapshots"] = page({**EDITED, "preface": told}, BASE)
+    assert "2 lines" in run("snapshots").stdout
+    answers[f"/snapshots/{SNP}1/diff"] = {
+        **diff(),
+        "same_weights": True,
+        "same_preface": False,
+    }
+    assert "the same weights, another text before every prompt" in run("diff", "0").stdout
 
 
 def test_statistics_are_collected_and_shown(run: Callable[..., Result], bodies: list[Any]) -> None:
