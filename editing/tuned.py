@@ -21,13 +21,21 @@ class ModelFacts:
 
 # (model_type, layers, d_key) -> the name under which its rows stand below
 SHAPES: Mapping[tuple[str, int, int], str] = {
+    ("gpt2", 24, 4096): "gpt2-medium",
+    ("gpt2", 36, 5120): "gpt2-large",
     ("gpt2", 48, 6400): "gpt2-xl",
+    ("gpt_neox", 44, 24576): "gpt-neox-20b",
     ("gptj", 28, 16384): "gpt-j-6b",
     ("llama", 32, 11008): "llama-2-7b",
     ("llama", 32, 14336): "llama-3-8b",
+    ("llama", 28, 8192): "llama-3.2-3b",
+    ("qwen2", 28, 18944): "qwen2.5-7b",
 }
 
 _ROME: Mapping[str, Mapping[str, object]] = {
+    "gpt2-medium": {"layers": (8,)},
+    "gpt2-large": {"layers": (12,)},
+    "gpt-neox-20b": {"layers": (15,)},
     "gpt2-xl": {"layers": (17,), "search.steps": 20, "search.weight_decay": 0.5},
     "gpt-j-6b": {"layers": (5,), "search.steps": 20, "search.weight_decay": 0.5},
     "llama-2-7b": {"layers": (5,)},
@@ -51,6 +59,8 @@ _MEMIT: Mapping[str, Mapping[str, object]] = {
         "search.rank_one_steps": 2,
         **_CLAMPED,
     },
+    "llama-3.2-3b": {"layers": (2, 3, 4, 5, 6)},
+    "qwen2.5-7b": {"layers": (7, 8, 9, 10, 11)},
 }
 
 
@@ -72,7 +82,8 @@ def _searched(row: Mapping[str, object], **more: object) -> Mapping[str, object]
     return {n: v for n, v in row.items() if n != "second_moment_weight"} | more
 
 
-_ALPHAEDIT = {model: _searched(row, threshold=2e-2, damping=10.0) for model, row in _MEMIT.items()}
+_PUBLISHED_SOLVE = {"threshold": 2e-2, "damping": 10.0}
+_ALPHAEDIT = {model: _searched(row, **_PUBLISHED_SOLVE) for model, row in _MEMIT.items()}
 _PMET: Mapping[str, Mapping[str, object]] = {
     "gpt2-xl": _MEMIT["gpt2-xl"],
     "gpt-j-6b": {
@@ -99,6 +110,7 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "rect": _MEMIT,
     "alphaedit": _ALPHAEDIT,
     "pmet": _PMET,
+    "attention": {},
     "ike": {},
     "ctp": {},  # one setting for all models
     "mend": {},  # placed by rule as published

@@ -7,7 +7,7 @@ from editing.errors import InvalidHparam
 from editing.hparams import MemitHparams
 from editing.knobs import check, resolve
 from editing.model.layout import LAYOUTS
-from editing.tuned import DEPTHS, ModelFacts, placement, published
+from editing.tuned import DEPTHS, SHAPES, TUNED, ModelFacts, placement, published
 
 from .facts import searches
 
@@ -78,6 +78,42 @@ class TestPublishedRows:
     def test_every_row_passes_its_own_check(self, editor: str) -> None:
         for facts in PUBLISHED.values():
             check(editor, published(editor, facts))
+
+    @pytest.mark.parametrize(
+        "row", [(m, name) for m, rows in TUNED.items() for name in rows], ids=str
+    )
+    def test_every_row_is_of_a_known_shape_and_fits_it(self, row: tuple[str, str]) -> None:
+        editor, name = row
+        model_type, layers, d_key = next(shape for shape, one in SHAPES.items() if one == name)
+        facts = ModelFacts(model_type, layers, d_key // 4, d_key)
+        given = TUNED[editor][name]
+        hparams = resolve(editor, {}, facts)
+        if "layers" in given:
+            assert hparams.layers == given["layers"]
+        assert published(editor, facts) == given
+
+    @pytest.mark.parametrize(
+        ("editor", "facts", "expected"),
+        [
+            ("emmet", GPT2_XL, {"layers": (17,), "second_moment_weight": 1e4, "damping": 0.1}),
+            ("emmet", LLAMA_2, {"layers": (5,), "second_moment_weight": 1e5}),
+            (
+                "alphaedit",
+                GPT_J,
+                {"layers": (3, 4, 5, 6, 7, 8), "threshold": 0.02, "damping": 10.0},
+            ),
+            ("pmet", GPT_J, {"second_moment_weight": 15_000.0, "write": "mlp"}),
+        ],
+    )
+    def test_further_rows(
+        self, editor: str, facts: ModelFacts, expected: dict[str, object]
+    ) -> None:
+        hparams = resolve(editor, {}, facts)
+        assert {name: getattr(hparams, name) for name in expected} == expected
+
+    def test_pmet_searches_gently_and_watches_the_essence(self) -> None:
+        search = resolve("pmet", {}, GPT_J).search
+        assert (search.steps, search.lr, search.kl_factor, search.max_norm) == (30, 0.2, 1.0, 0.75)
 
     def test_another_shape_has_no_row(self, editor: str) -> None:
         assert published(editor, SMOLLM2) == {}
