@@ -22,6 +22,8 @@ from .token_gradients import TokenGradient
 
 # A direction that never varied in training would be divided by nothing at all when it does.
 _FLOOR = 1e-3  # of the mean deviation
+# The short side of GPT-2 XL's matrices, the smallest model with a published rank.
+_PUBLISHED = 1600
 
 
 class Running(nn.Module):
@@ -92,7 +94,7 @@ class Transform(nn.Module):
         self.d_in = d_in
         self.u = Running(d_in)
         self.delta = Running(d_out)
-        limit = max(1, min(shape) // 2)
+        limit = max(1, min(shape) // 2) if min(shape) < _PUBLISHED else rank
         self.layers = nn.ModuleList(
             LowRankResidual(d_in + d_out, min(rank, limit), matrices, chance) for _ in range(2)
         )

@@ -32,7 +32,8 @@ class MendRecipe:
 
     rank: int = knob(
         1920,
-        "rank of each layer of the network, at most half a matrix's short side",
+        "rank of each layer of the network; in models smaller than GPT-2 XL at most half of a "
+        "matrix's short side",
         low=1,
         high=1e5,
     )
@@ -66,5 +67,15 @@ class MendRecipe:
 # minutes of one CPU core (docs/methods/mend.md).
 RECIPES: Mapping[str, Mapping[str, object]] = {
     "published": {},
-    "quick": {},
+    "quick": {
+        "lr": 1.5e-5,
+        "alpha_lr": 3e-5,
+        "accumulate": 4,
+        "divergence": "from_edited",
+        "locality_weight": 3.0,
+        "neighbors": 3,
+        "check_records": 48,
+        "check_every": 250,
+        "patience": 4000,
+    },
 }

@@ -25,7 +25,7 @@ from editing.run import finish
 from editing.training.artefact import load_net
 from editing.training.loss import Exercise
 from editing.tuned import placement
-from editing.walk import Plan, edit
+from editing.walk import Plan, already_answers, edit
 from tests.tiny import tiny_tokenizer, tiny_view, untaught
 
 from .facts import CAPITAL, OTHER_SPORT, SPORT
@@ -271,6 +271,13 @@ class TestTheEditor:
         found = self.run(other, SPORT, OTHER_SPORT)
         for name, delta in expected.changes.items():
             assert torch.allclose(found.changes[name].matrix(), delta.matrix(), atol=1e-6)
+
+    def test_a_model_served_in_half_precision_is_edited(self) -> None:
+        view = tiny_view("llama", dtype=torch.bfloat16)
+        lend_net(view)
+        outcome = self.run(view, SPORT)
+        with view.overlaid(outcome.deltas):
+            assert finish(already_answers(view, [SPORT]))
 
 
 class TestWithoutANetwork:
