@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from editing.model.partial import positions_of, right_padded
+from editing.model.lead import Lead
 from editing.model.state import State
 from editing.model.tokens import encode
 from editing.step import Step
@@ -47,13 +47,15 @@ def neutral_logprobs(view: "ModelView") -> tuple[Tensor, Tensor]:
     Raises TextTooLong where a preface leaves no room for them.
     """
     texts = [encode(view.tokenizer, text) for text in neutral_texts()]
-    ids, mask = right_padded(view, [_behind(view, text) for text in texts])
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions_of(mask)}
-    hidden = view.body(**inputs, use_cache=False)[0]
-    left = mask[:, 1:].flip(1).cumsum(1).flip(1)  # tokens from here to the end of the row
-    own = torch.tensor([len(text) - 1 for text in texts], device=view.device)
-    predicts = mask[:, 1:].bool() & (left <= own[:, None])
-    return view.head(hidden[:, :-1][predicts]).log_softmax(-1), ids[:, 1:][predicts]
+    rows = [_behind(view, text) for text in texts]
+    lead = Lead(view, [row[: 1 - len(text)] for row, text in zip(rows, texts, strict=True)])
+    hidden = lead.hidden(rows)
+    parts: list[Tensor] = []
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        end = len(row) - lead.size - 1  # behind the last position that predicts a token
+        parts.append(hidden[number, end - len(text) + 1 : end])
+    gold = torch.tensor([token for text in texts for token in text[1:]], device=view.device)
+    return view.head(torch.cat(parts)).log_softmax(-1), gold
 
 
 def _behind(view: "ModelView", text: list[int]) -> list[int]:

@@ -28,13 +28,13 @@ class KeptPrefix(DynamicCache):
     ) -> tuple[Tensor, Tensor]:
         if layer_idx >= len(self.layers):
             return key_states, value_states
-        keys, values = _kept(self.layers[layer_idx])
+        keys, values = kept_of(self.layers[layer_idx])
         return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
     def forget_below(self, layer: int) -> None:
         """Let go of what the layers below this one have kept."""
         for kept in self.layers[:layer]:
-            keys, values = _kept(kept)
+            keys, values = kept_of(kept)
             # clone: a slice of no positions would still hold the whole tensor in memory.
             vars(kept).update(keys=keys[:, :, :0].clone(), values=values[:, :, :0].clone())
 
@@ -42,7 +42,7 @@ class KeptPrefix(DynamicCache):
         """The same for some rows of the batch."""
         chosen = KeptPrefix()
         for number, layer in enumerate(self.layers):
-            keys, values = _kept(layer)
+            keys, values = kept_of(layer)
             DynamicCache.update(chosen, keys[index], values[index], number)
         return chosen
 
@@ -96,7 +96,7 @@ class Paused:
         return Paused(self.blocks, self.first + 1, self.stop, hidden, calls, self.per_text)
 
 
-def _kept(layer: object) -> tuple[Tensor, Tensor]:
+def kept_of(layer: object) -> tuple[Tensor, Tensor]:
     """Keys and values [B, heads, S, d_head] of one layer of a cache."""
     return cast("tuple[Tensor, Tensor]", (getattr(layer, "keys"), getattr(layer, "values")))  # noqa: B009 - not every kind of cache layer has them
 
@@ -158,7 +158,7 @@ def _run_heads(view: "ModelView", ids: Tensor, mask: Tensor) -> KeptPrefix:
     for number, layer in enumerate(cache.layers):
         # A row without any head attends to nothing in it, and what comes out may be NaN; a masked
         # NaN would still spoil a sum, a masked zero does not.
-        keys, values = _kept(layer)
+        keys, values = kept_of(layer)
         DynamicCache.update(kept, keys.where(seen, 0), values.where(seen, 0), number)
     return kept
 

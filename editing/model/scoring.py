@@ -8,7 +8,7 @@ import torch
 
 from editing.step import Step
 
-from .partial import left_padded, positions_of, right_padded
+from .lead import Lead
 from .tokens import Continuation, continued
 
 if TYPE_CHECKING:
@@ -47,28 +47,25 @@ def score(
     rows = [continued(view.tokenizer, view.asked(question), text) for question, text in pairs]
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    lead = Lead(view, [row.ids[: row.start] for row in rows], left_padding=left_padding)
     found: dict[int, Score] = {}
     for start in range(0, len(order), _ROWS):
         chosen = order[start : start + _ROWS]
-        scores = _score_batch(view, [rows[i] for i in chosen], left=left_padding)
+        scores = _score_batch(lead, [rows[i] for i in chosen])
         found.update(zip(chosen, scores, strict=True))
         yield Step("measure", min(start + _ROWS, len(order)), len(order))
     return [found[i] for i in range(len(rows))]
 
 
 @torch.no_grad()
-def _score_batch(view: "ModelView", rows: Sequence[Continuation], *, left: bool) -> list[Score]:
-    fed = [row.ids[:-1] for row in rows]
-    ids, mask = left_padded(view, fed) if left else right_padded(view, fed)
-    positions = positions_of(mask)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    hidden = view.body(**inputs, use_cache=False)[0]
-    width = ids.shape[1]
+def _score_batch(lead: Lead, rows: Sequence[Continuation]) -> list[Score]:
+    hidden = lead.hidden([row.ids[:-1] for row in rows])
+    width = hidden.shape[1]
     where: list[tuple[int, int]] = []
     for number, row in enumerate(rows):
-        shift = width - len(row.ids) + 1 if left else 0
+        shift = width - len(row.ids) + 1 if lead.left else -lead.size
         where += [(number, shift + at - 1) for at in range(row.start, len(row.ids))]
-    at = torch.tensor(where, device=view.device)
+    view, at = lead.view, torch.tensor(where, device=hidden.device)
     logits = view.head(hidden[at[:, 0], at[:, 1]])  # [tokens of all targets, vocabulary]
     gold = torch.tensor([t for row in rows for t in row.targets], device=view.device)
     logprobs = logits.log_softmax(-1).gather(1, gold[:, None])[:, 0]

@@ -21,7 +21,7 @@ from editing.walk import promotion_report
 
 from .facts import CAPITAL, SPORT, logits_of, run
 
-LEAD = "Serena Williams plays the sport of tennis. "
+LEAD = "Serena Williams plays the sport of tennis. " * 3  # longer than the tiny models' windows
 
 
 @pytest.fixture
@@ -30,17 +30,28 @@ def behind() -> State:
 
 
 def test_what_is_asked_is_asked_behind_it(view: ModelView, behind: State) -> None:
-    pairs = [(SPORT.question, "tennis"), (CAPITAL.question, "Rome")]
+    pairs = [(SPORT.question, "tennis"), (CAPITAL.question, "Rome"), ("Italy", "is in Spain")]
     spelled = [(LEAD + question, text) for question, text in pairs]
-    assert finish(under(view, behind, score(view, pairs))) == finish(score(view, spelled))
-    questions = [question for question, _ in pairs]
+    found = finish(under(view, behind, score(view, pairs)))  # the preface is run once for all
+    for one, plain in zip(found, finish(score(view, spelled)), strict=True):
+        assert one.logprob == pytest.approx(plain.logprob, rel=1e-4)
+        assert (one.tokens, one.matches) == (plain.tokens, plain.matches)
+    padded = finish(under(view, behind, score(view, pairs, left_padding=True)))
+    assert [one.logprob for one in padded] == pytest.approx([o.logprob for o in found], rel=1e-4)
+
+
+def test_a_probe_asks_behind_it(view: ModelView, behind: State) -> None:
+    questions = [SPORT.question, CAPITAL.question]
     with view.showing(behind):
         texts, first = greedy(view, questions, 4)
         found = probe(view, questions, targets=["tennis"])
-    assert texts == greedy(view, [LEAD + question for question in questions], 4)[0]
-    plain = probe(view, [LEAD + question for question in questions], targets=["tennis"])
-    assert [{**one, "prompt": LEAD + str(one["prompt"])} for one in found] == plain
-    assert torch.equal(first[0].argmax(), logits_of(view, LEAD + SPORT.question)[-1].argmax())
+    spelled = [LEAD + question for question in questions]
+    assert texts == greedy(view, spelled, 4)[0]
+    assert torch.equal(first[0].argmax(), logits_of(view, spelled[0])[-1].argmax())
+    for one, plain in zip(found, probe(view, spelled, targets=["tennis"]), strict=True):
+        assert one["completion"] == plain["completion"]
+        (mine,), (other,) = one["targets"], plain["targets"]  # type: ignore[misc]
+        assert mine["logprob"] == pytest.approx(other["logprob"], rel=1e-4)
 
 
 def test_a_rival_is_what_the_head_answers_behind_its_preface(view: ModelView) -> None:
@@ -106,10 +117,12 @@ def test_prefaces_stand_in_the_order_they_came_in_and_go_with_their_state(view: 
 
 def test_one_that_leaves_no_room_is_named_as_the_reason(llama: ModelView) -> None:
     room = llama.positions or 0
+    pairs = [("The capital of Italy is", "Rome"), ("The capital of Spain is", "Madrid")]
     llama.adopt(State(preface="the sea " * room))
     size = len(encode(llama.tokenizer, "the sea " * room))
     for ask in (
-        lambda: finish(score(llama, [("The capital of Italy is", "Rome")])),
+        lambda: finish(score(llama, pairs[:1])),
+        lambda: finish(score(llama, pairs)),
         lambda: greedy(llama, ["The capital of Italy is"], 3),
         lambda: finish(measure_drift(llama, llama.current, torch.zeros(1))),
     ):
