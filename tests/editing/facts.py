@@ -57,6 +57,7 @@ OVERRIDES: Mapping[str, Overrides] = {
     "attention": _BAND,
     "prune": _BAND,
     "rect": _BAND,
+    "ctp": {"online.lr": 5e-3, "online.clamp": 100},
     "mend": {},
 }
 

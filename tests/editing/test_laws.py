@@ -54,6 +54,7 @@ SOME: Mapping[str, Sequence[str]] = {
     "attention": ("gpt2", "llama", "gemma3_text", "opt"),
     "prune": ("gpt2",),
     "rect": ("gpt2", "llama"),
+    "ctp": ("gpt2", "llama", "gemma3_text"),
     "mend": ("gpt2", "llama"),
 }
 PAIRS = [(name, layout) for name, layouts in SOME.items() for layout in layouts]
