@@ -19,8 +19,15 @@ from editing.request import EditRequest, Neighbor
 
 def read_counterfact(file: Path, *, offset: int = 0, limit: int | None = None) -> list[EditRequest]:
     """Records offset .. offset + limit of a file. Raises BadRequest where a field is missing."""
-    records: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
-    chosen = records[offset : None if limit is None else offset + limit]
+    try:
+        records = json.loads(file.read_text("utf-8"))
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise BadRequest(f"{file} is no JSON file: {error}", path=str(file)) from error
+    if not isinstance(records, list):
+        raise BadRequest(f"{file} holds no list of records.", path=str(file))
+    chosen = cast("list[dict[str, Any]]", records)[
+        offset : None if limit is None else offset + limit
+    ]
     return [_request(number + offset, record) for number, record in enumerate(chosen)]
 
 

@@ -38,9 +38,10 @@ def mend(
     leave_out: Annotated[
         str,
         typer.Option(
-            metavar="A..B",
-            help="Records of the first file that are kept for measuring: neither they nor what "
-            "shares a text or a subject with them is trained on. `none` leaves out nothing.",
+            metavar="[FILE:]A..B",
+            help="Records of the first file, or of this one, that are kept for measuring: neither "
+            "they nor what shares a text or a subject with them is trained on. `none` leaves out "
+            "nothing.",
         ),
     ] = "0..99",
     recipe: Annotated[

@@ -117,6 +117,19 @@ def test_another_form_is_refused_in_words(tmp_path: Path, records: list[object])
         read_counterfact(write(tmp_path, records))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"[{", "no JSON"), (b"\xff\xfe", "no JSON"), (b"{}", "no list")]
+)
+def test_what_is_no_list_of_records_is_refused_by_its_name(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    file = tmp_path / "counterfact.json"
+    file.write_bytes(content)
+    with pytest.raises(BadRequest, match=words) as raised:
+        read_counterfact(file)
+    assert raised.value.fields == {"path": str(file)}
+
+
 @pytest.mark.data
 def test_the_whole_benchmark_is_read() -> None:
     folder = os.environ.get("ERRATA_DATA")

@@ -99,6 +99,16 @@ def test_it_trains_and_an_editor_finds_what_came_of_it(go: Go, tmp_path: Path) -
     assert told[-1]["net"] == finished["net"]
 
 
+def test_records_of_another_file_are_left_out(go: Go, data: Path, tmp_path: Path) -> None:
+    facts = json.loads(data.read_text("utf-8"))
+    mine = [one for one in facts if one["requested_rewrite"]["subject"] == "LeBron James"]
+    other = tmp_path / "measured.json"
+    other.write_text(json.dumps(mine), "utf-8")
+    _, none = go("--budget", "0.001", leave_out="none")
+    _, some = go("--budget", "0.001", leave_out=f"{other}:0..{len(mine) - 1}")
+    assert some[0]["records"] < none[0]["records"]
+
+
 def test_a_spent_budget_leaves_the_network_there_is_and_a_larger_one_goes_on(go: Go) -> None:
     code, told = go("--budget", "0.001")
     assert code == 0
@@ -195,4 +205,4 @@ def test_two_at_once_do_not_write_one_state(go: Go, tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         code, told = go()
     assert code == 1
-    assert "another process trains" in told[-1]["error"]["detail"]
+    assert told[-1]["error"]["code"] == "already-training"

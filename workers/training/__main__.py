@@ -32,8 +32,10 @@ class Interrupted(Exception):  # a signal, not an error
     """How the run stands is written down."""
 
 
-class Busy(OSError):
+class Busy(EditingError):
     """Another process trains the same network."""
+
+    code = "already-training"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +101,7 @@ def _alone(state: Path) -> Generator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Busy(f"another process trains {state.stem} already") from error
+            raise Busy(f"Another process trains {state.stem} already; wait for it.") from error
         yield
 
 

@@ -22,13 +22,33 @@ from editing.tuned import placement
 _IN_A_FOLDER = ("counterfact/counterfact_full.json", "counterfact/counterfact-edit.json")
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Records that are kept for measuring: a range of a file, by default of the first one."""
+
+    records: range
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "LeftOut":
+        """From `0..99`, `none` or `FILE:0..99`."""
+        file, _, numbers = text.rpartition(":")
+        first, dots, last = numbers.partition("..")
+        if text == "none":
+            return cls(range(0))
+        if not dots or not first.isdecimal() or not last.isdecimal() or int(last) < int(first):
+            message = f"{text!r} is no range of records; write 0..99, FILE:0..99, or none"
+            raise argparse.ArgumentTypeError(message)
+        return cls(range(int(first), int(last) + 1), Path(file) if file else None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The command line of one training."""
 
     model: str
     data: tuple[Path, ...]
-    leave_out: range  # records of the first file of data
+    leave_out: "LeftOut"
     budget_s: float
     recipe: MendRecipe
     layers: tuple[int, ...] | None
@@ -44,7 +64,7 @@ def parse(argv: Sequence[str] | None, settings: Settings) -> Asked:
     parser.add_argument("method", choices=("mend",))
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--data", action="append", type=Path, required=True)
-    parser.add_argument("--leave-out", type=_range, default=range(100))
+    parser.add_argument("--leave-out", type=LeftOut.of, default="0..99")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="quick")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", dest="knobs")
@@ -71,8 +91,9 @@ def parse(argv: Sequence[str] | None, settings: Settings) -> Asked:
 def records_of(asked: Asked) -> Split:
     """The records to train on, and those kept apart to judge by. Raises BadRequest."""
     files = [file for path in asked.data for file in _files(path)]
-    left_out = asked.leave_out
-    spared = read_counterfact(files[0], offset=left_out.start, limit=len(left_out))
+    numbers = asked.leave_out.records
+    measured = asked.leave_out.file or files[0]
+    spared = read_counterfact(measured, offset=numbers.start, limit=len(numbers))
     records = [one for file in files for one in read_counterfact(file)]
     return split_of(records, spared, check=asked.recipe.check_records, seed=asked.seed)
 
@@ -102,16 +123,6 @@ def _files(path: Path) -> list[Path]:
         why = f"{path} is no file, and no folder with {' or '.join(_IN_A_FOLDER)}."
         raise BadRequest(why, path=str(path))
     return found
-
-
-def _range(text: str) -> range:
-    first, dots, last = text.partition("..")
-    if text == "none":
-        return range(0)
-    if not dots or not first.isdecimal() or not last.isdecimal() or int(last) < int(first):
-        message = f"{text!r} is no range of records; write 0..99, or none"
-        raise argparse.ArgumentTypeError(message)
-    return range(int(first), int(last) + 1)
 
 
 def _layers(text: str) -> tuple[int, ...]:
