@@ -27,6 +27,7 @@ EditingError
     HypernetworkMissing
     HypernetworkDamaged
     TrainingDiverged
+    AlreadyTraining
   StatsMissing                    the operator can mend it: collect C for this model first
   BlobUnreadable                  bytes that are not what their name says
 
@@ -374,6 +375,19 @@ class TrainingDiverged(EditFailed):
             f"At iteration {iteration} the gradient of the network is not finite. Lower lr or "
             "alpha_lr of the recipe and train again.",
             iteration=iteration,
+        )
+
+
+class AlreadyTraining(EditFailed):
+    """A network that another process is training."""
+
+    code = "already-training"
+
+    def __init__(self, *, run: str) -> None:
+        super().__init__(
+            f"Another process trains {run} already. Wait for it, or train another network by "
+            "another recipe, seed or data.",
+            run=run,
         )
 
 

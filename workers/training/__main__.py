@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.settings import Settings
-from editing.errors import EditingError
+from editing.errors import AlreadyTraining, EditingError
 from editing.run import finish
 from editing.training.loop import Training
 from editing.training.state import deliver, path_of, read_state, write_state
@@ -30,12 +30,6 @@ _KEEP_EVERY_S = 60.0  # between two savings of how the run stands
 
 class Interrupted(Exception):  # a signal, not an error
     """How the run stands is written down."""
-
-
-class Busy(EditingError):
-    """Another process trains the same network."""
-
-    code = "already-training"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,13 +89,13 @@ def _stopping() -> Generator[list[int]]:
 
 @contextmanager
 def _alone(state: Path) -> Generator[None]:
-    """Hold the run's lock, so that no two processes write one state. Raises Busy."""
+    """Hold the run's lock, so that no two processes write one state. Raises AlreadyTraining."""
     state.parent.mkdir(parents=True, exist_ok=True)
     with state.with_suffix(".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Busy(f"Another process trains {state.stem} already; wait for it.") from error
+            raise AlreadyTraining(run=state.stem) from error
         yield
 
 
