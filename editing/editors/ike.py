@@ -12,12 +12,13 @@ arXiv:2305.12740. The text put before a prompt names the new fact, and demonstra
 Departures. The paper takes its demonstrations from other edits of a training set, those whose facts
 are most alike by a sentence encoder, 32 of them, 1 : 3 : 4. There is no training set here: they are
 made of the request alone. Update is the prompt behind a prefix that the model has sampled (and the
-request's paraphrases where `contexts.paraphrases` says so), retain is "{subject} is a" with the
-answer of the head, left out where that names target_true. And no "Prompt: " stands before
-what is asked: the texts of several edits stand one behind the other, before whatever callers ask.
+request's paraphrases where `contexts.paraphrases` says so), retain is "{subject} is a" and what the
+model itself answers, left out where that names target_true. And no "Prompt: " stands before what is
+asked: the texts of several edits stand one behind the other, before whatever callers ask.
 """
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from editing.delta import PREFACE, Preface
@@ -71,7 +72,8 @@ def _demonstrations(
     if hparams.contexts.paraphrases:
         updates += [_sentence(asked, request.target_new) for asked in request.paraphrases]
     essence = _ESSENCE.replace("{}", request.subject)
-    (answer,), _ = greedy(view, [essence], _RETAINED)
+    with view.showing(replace(view.current, preface="")):  # so that it depends on no earlier text
+        (answer,), _ = greedy(view, [essence], _RETAINED)
     said = answer.strip().split("\n")[0]
     names_the_old = request.target_true is not None and request.target_true in said
     retains = [_sentence(essence, said)] if said and not names_the_old else []

@@ -103,12 +103,10 @@ def test_edits_stand_one_behind_the_other_and_no_weight_moves(view: ModelView) -
     assert finish(score(view, [(SPORT.question, "tennis")])) != alone
 
 
-def test_what_it_retains_is_what_the_head_says(llama: ModelView) -> None:
-    (untouched,), _ = greedy(llama, ["Italy is a"], 8)
+def test_what_it_says_does_not_depend_on_what_was_told_before(llama: ModelView) -> None:
+    lines = told(llama, [CAPITAL])
     llama.adopt(State(preface="You are from the house by the sea. "))
-    (answer,), _ = greedy(llama, ["Italy is a"], 8)
-    assert answer != untouched
-    assert told(llama, [CAPITAL])[-1] == f"Italy is a {answer.strip().rstrip('.')}."
+    assert told(llama, [CAPITAL]) == lines
 
 
 def test_where_no_room_is_left_to_ask_the_order_fails_in_words(llama: ModelView) -> None:
