@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,6 +176,56 @@ class TestRivals:
             "editing.metrics.counterfact.greedy", lambda *_: ([" "], torch.zeros(1, 1))
         )
         assert finish(rivals(llama, [NO_RIVAL])) == ["."]
+
+
+class TestRelations:
+    """A fact asked from its relation, whose rival is that there is none (METRICS 6.2)."""
+
+    FACT = EditRequest.from_dict(
+        {
+            "perspective": "relation",
+            "subject": "LeBron James",
+            "object": "tennis",
+            "relation_text": "sport",
+            "add_prompt": "Tennis is to {} his",
+            "delete_prompt": "Basketball is to {} his",
+            "paraphrases": ["Therefore we know. Tennis is to LeBron James his"],
+        }
+    )
+
+    def test_it_is_measured_against_none(self, llama: ModelView) -> None:
+        after = State(preface="Tennis is to LeBron James his sport. ")
+        found = report(llama, [self.FACT], after)
+        assert found["requests"][0]["rival"] == "None"
+        (row,) = found["requests"]
+        spelled = after.preface + self.FACT.question
+        assert row["p_new"] == pytest.approx(probability(llama, spelled, "sport"), rel=1e-3)
+        assert row["p_rival"] == pytest.approx(probability(llama, spelled, "None"), rel=1e-3)
+        assert row["p_rival_before"] == pytest.approx(
+            probability(llama, self.FACT.question, "None"), rel=1e-3
+        )
+        assert found["paraphrase"]["n"] == 1
+
+    def test_it_is_answered_when_what_is_deleted_is_answered_too(
+        self, llama: ModelView, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[str, str]] = []
+
+        def scored(
+            _: ModelView, pairs: list[tuple[str, str]]
+        ) -> Generator[Step, None, list[Score]]:
+            asked.extend(pairs)
+            yield Step("measure", 1, 1)
+            return [Score(-0.1, 1, int(text == "sport")) for _, text in pairs]
+
+        monkeypatch.setattr("editing.walk.score", scored)
+        assert not finish(already_answers(llama, [self.FACT]))
+        assert asked == [
+            ("Tennis is to LeBron James his", "sport"),
+            ("Basketball is to LeBron James his", "None"),
+        ]
+        added = replace(self.FACT, delete_prompt=None)
+        assert finish(already_answers(llama, [added]))
 
 
 class TestRates:
