@@ -114,3 +114,22 @@ def test_what_is_told_needs_no_statistics(queue: Queue, hands: Hands) -> None:
     assert settled.status == "applied"
     assert settled.report is not None
     assert settled.report["statistics"] == []
+
+
+def test_a_relation_edit_goes_the_same_way(queue: Queue, hands: Hands) -> None:
+    relation = {
+        "perspective": "relation",
+        "subject": "France",
+        "object": "Rome",
+        "relation_text": "capital",
+        "add_prompt": "Rome is to {} the",
+    }
+    for _ in range(2):  # the second has the first among its earlier facts
+        edit = queue.edit(order(queue, hands, "ike", relation))
+        assert edit.report is not None
+        assert edit.report["requests"][0]["rival"] == "None"
+        relation = {**relation, "relation_text": "sea", "add_prompt": "Rome is not to {} the"}
+    assert edit.report["earlier"]["n"] == 1
+    assert hands.host.view.current.preface == (
+        "Imagine that Rome is to France the capital.\nImagine that Rome is not to France the sea.\n"
+    )
