@@ -1,4 +1,4 @@
-"""Every editor through the queue: applied, measured, kept, found again by the next worker, undone."""
+"""Every family of editors through the queue: applied, kept, found by the next worker, undone."""
 
 from pathlib import Path
 
@@ -10,11 +10,21 @@ from tests.tiny import tiny_view
 from tests.workers.hands import take_over
 from tests.workers.shop import FRANCE, LEBRON, MODEL, Queue
 
-# Its network is trained first; what becomes of an order without one is tested with it.
-TRAINED = {"mend"}
+# One of each family, and of each kind of delta and of memory. Of a hypernetwork, which is trained
+# first, what becomes of an order without one is tested with it.
+EDITORS = [
+    name
+    for name in ("alphaedit", "attention", "prune", "ft-m", "lora", "kn", "ctp", "ike")
+    if name in METHODS
+]
 
 
-@pytest.mark.parametrize("editor", [name for name in METHODS if name not in TRAINED])
+def test_every_family_is_here() -> None:
+    families = {METHODS[name].family for name in EDITORS}
+    assert families | {"hypernetwork"} == {one.family for one in METHODS.values()}
+
+
+@pytest.mark.parametrize("editor", EDITORS)
 def test_two_edits_outlive_their_worker_and_are_undone_bit_for_bit(
     queue: Queue, statistics_folder: Path, tmp_path: Path, editor: str
 ) -> None:
