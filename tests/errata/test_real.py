@@ -103,6 +103,42 @@ def test_an_edit_is_told_with_its_progress_and_undone(
     assert run(standing, "restore", "taught").exit_code == 1
 
 
+def test_what_is_told_instead_of_written_is_a_state_too(
+    client: Client, standing: Stack, base: str
+) -> None:
+    told = "Imagine that LeBron James plays the sport of football.\n"
+    asked = "LeBron James plays the sport of"
+    order = client.edit(editor="ike", hparams={"form": "imagine"}, **FACT)
+    assert order.report
+    assert order.report["editor"] == {"preface": told}
+    state = client.snapshot(order.snapshot or "")
+    assert state.preface == told
+    assert state.fingerprint != client.snapshot(base).fingerprint
+    found = client.diff(base)
+    assert (found.same_weights, found.same_preface) == (True, False)
+
+    (now,) = client.probe(MODEL, asked, targets=["football"], compare=base)
+    assert now.compare
+    (spelled,) = client.probe(MODEL, told + asked, targets=["football"], snapshot=base)
+    assert now.targets[0].logprob == pytest.approx(spelled.targets[0].logprob, abs=1e-4)
+    assert now.compare.targets[0].logprob != pytest.approx(now.targets[0].logprob, abs=1e-4)
+
+    # A weight edit that comes later keeps the text.
+    written = client.edit(editor="memit", **{**FACT, "target_new": "tennis"})
+    assert client.snapshot(written.snapshot or "").preface == told
+    shown = run(standing, "diff", "0")
+    assert "other weights, another text before every prompt" in shown.stdout
+    back = client.restore(order.snapshot or "")
+    assert client.snapshot(back.snapshot or "").fingerprint == state.fingerprint
+    assert client.probe(MODEL, asked, targets=["football"])[0].targets == now.targets
+    client.restore(base)
+    assert client.diff(base).same_preface
+    shown = run(
+        standing, "edit", "-e", "ike", "--hparam", "form=imagine", "--dry-run", *flags(FACT)
+    )
+    assert f"What it puts before every prompt:\n{told}" in shown.stdout
+
+
 def test_orders_are_cancelled_running_and_queued(client: Client, standing: Stack) -> None:
     head = client.model(MODEL).head
     slow = client.edit(**SLOW, **FACT)
