@@ -68,14 +68,14 @@ class MendRecipe:
 RECIPES: Mapping[str, Mapping[str, object]] = {
     "published": {},
     "quick": {
-        "lr": 1.5e-5,
-        "alpha_lr": 3e-5,
-        "accumulate": 4,
+        "lr": 1e-5,
+        "alpha_lr": 1e-5,
+        "accumulate": 6,
         "divergence": "from_edited",
-        "locality_weight": 3.0,
+        "locality_weight": 5.0,
         "neighbors": 3,
         "check_records": 48,
-        "check_every": 250,
+        "check_every": 400,
         "patience": 4000,
     },
 }
