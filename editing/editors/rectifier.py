@@ -102,7 +102,9 @@ class Rectifier:
 
     def learned(self, lap: Lap) -> bool:
         """Whether training may end."""
-        return lap.right and lap.loss < self.hparams.stop_loss
+        hparams = self.hparams
+        knobs = hparams.session if hparams.mode == "session" else hparams.online
+        return lap.right and lap.loss < knobs.stop_loss
 
     def _graded(
         self, chunks: Sequence[Lessons], weight: float

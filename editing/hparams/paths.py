@@ -20,9 +20,12 @@ class Online:
         high=1,
     )
     clamp: float = knob(
-        0.025, "no entry changes by more than so many standard deviations of its weight",
+        0.006, "no entry changes by more than so many standard deviations of its weight",
         low=1e-6, high=100,
     )  # fmt: skip
+    stop_loss: float = knob(
+        0.5, "training ends below this loss, once every target is the first choice", low=0, high=10
+    )
     retraces: int = knob(2, "how often, at most, paths are traced anew", low=0, high=100)
     replay: int = knob(64, "past texts remembered; 0 = none", low=0, high=4096)
     replay_batch: int = knob(
@@ -41,6 +44,10 @@ class Session:
     lr: float | None = maybe(
         "Adam's learning rate; null = 5e-5, or 1e-5 with legacy_adam", low=1e-8, high=1
     )
+    stop_loss: float = knob(
+        0.05, "training ends after a pass below this loss in which every target was the first "
+        "choice", low=0, high=10,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +87,6 @@ class CtpHparams:
     )  # fmt: skip
     legacy_adam: bool = option(
         False, "as published: momentum goes on moving nodes whose gradient is masked"
-    )
-    stop_loss: float = knob(
-        0.05, "training ends below this loss, once every target is the first choice", low=0, high=10
     )
     online: Online = Online()
     session: Session = Session()
