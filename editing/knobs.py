@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from .catalogue import method as find_method
 from .errors import InvalidHparam, NonFiniteValue, UnknownHparam
 from .hparams import Hparams
-from .tuned import ModelFacts, behind_a_norm, late_placement, placement, published
+from .tuned import ModelFacts, behind_a_norm, bounded, late_placement, placement, published
 
 
 def check(method: str, overrides: Mapping[str, object]) -> None:
@@ -26,7 +26,7 @@ def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> 
     kind = find_method(method).hparams
     known = dict(_leaves(kind))
     given = dict(_flat(overrides))
-    values = {**behind_a_norm(facts), **published(method, facts), **given}
+    values = {**behind_a_norm(facts), **bounded(method, facts), **published(method, facts), **given}
     values = {name: value for name, value in values.items() if name in known}
     if "layers" in known:
         values.setdefault("layers", placement(method, facts))

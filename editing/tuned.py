@@ -99,6 +99,21 @@ _PMET: Mapping[str, Mapping[str, object]] = {
     },
 }
 
+_FT: Mapping[str, Mapping[str, object]] = {
+    "gpt2-medium": {"layers": (0,), "bound": 2e-3},
+    "gpt2-large": {"layers": (0,), "bound": 1e-3},
+    "gpt2-xl": {"layers": (0,), "bound": 5e-4},
+    "gpt-j-6b": {"layers": (0,), "bound": 5e-5},
+    "llama-2-7b": {"layers": (21,), "bound": None},
+    "llama-3-8b": {"layers": (21,), "bound": None},
+}
+_LORA: Mapping[str, Mapping[str, object]] = {
+    "gpt2-xl": {"epochs": 30, "lr": 5e-3},
+    "gpt-j-6b": {"epochs": 50, "lr": 5e-3, "targets": "mlp"},
+    "llama-2-7b": {"lr": 5e-3},
+    "llama-3-8b": {"lr": 5e-3},
+}
+
 # method -> model -> dotted hparam -> value
 TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "rome": _ROME,
@@ -111,6 +126,12 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "alphaedit": _ALPHAEDIT,
     "pmet": _PMET,
     "attention": {},
+    "ft-l": _FT,
+    "ft-m": _FT,
+    "full-c": {},  # nobody published a bound for whole MLPs
+    "locft": {"llama-3-8b": {"layers": (22,)}, "qwen2.5-7b": {"layers": (6,)}},
+    "lora": _LORA,
+    "kn": {"gpt-j-6b": {"threshold": 0.1}},
     "ike": {},
     "ctp": {},  # one setting for all models
     "mend": {},  # placed by rule as published
@@ -140,8 +161,13 @@ _LATE = 0.6  # the end of a band written at the prompt's last token: the subject
 _MEND = 3  # the last blocks, as published for every family
 _RELATION = (0.21, 0.42)  # where RaKE traces relations in attention
 
+# Bounded fine-tuning is published at layer 0. Of LocFT's two published depths, 0.69 and 0.21, this
+# is the one that keeps more neighbors in a small model.
+_TRAINED_AT = {"ft-l": 0.0, "ft-m": 0.0, "locft": 0.21}
+
 # Which rule places a method's layers; the others edit a band.
 _ONE_LAYER = {"rome", "r-rome", "emmet"}
+_EVERY_LAYER = {"ctp", "full-c", "lora", "kn"}  # which of them matter is what the method finds out
 
 
 def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
@@ -151,8 +177,10 @@ def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
         return _ending(rome, 1, facts)
     if method == "mend":
         return tuple(range(max(0, facts.layers - _MEND), facts.layers))
-    if method == "ctp":  # which layers matter is what it traces
+    if method in _EVERY_LAYER:
         return tuple(range(facts.layers))
+    if method in _TRAINED_AT:
+        return (round(_TRAINED_AT[method] * facts.layers),)
     if method == "attention":
         low, high = (round(share * facts.layers) for share in _RELATION)
         return _ending(_RELATION[1], high - low, facts)
@@ -179,6 +207,16 @@ _NORMED: Mapping[str, object] = {"search.max_norm": 1.0}
 def behind_a_norm(facts: ModelFacts) -> Mapping[str, object]:
     """What every method searches differently where a norm follows the write."""
     return _NORMED if facts.normed else {}
+
+
+def bounded(method: str, facts: ModelFacts) -> Mapping[str, object]:
+    """How far fine-tuning may move an entry in a model that nobody tuned.
+
+    A power of the width, which gives each of the four published bounds (widths 1024, 1280, 1600 and
+    4096, all of them at layer 0) within a fifth.
+    """
+    width = facts.d_model / 1600
+    return {"bound": 5e-4 * width**-2.65} if TUNED.get(method) is _FT else {}
 
 
 def published(method: str, facts: ModelFacts) -> Mapping[str, object]:

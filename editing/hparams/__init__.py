@@ -21,6 +21,15 @@ from .closed_form import (
     RRomeHparams,
     Sited,
 )
+from .gradient import (
+    Bounded,
+    FtHparams,
+    FullCHparams,
+    KnHparams,
+    LocftHparams,
+    LoraHparams,
+    Training,
+)
 from .hypernetwork import RECIPES, MendHparams, MendRecipe
 from .in_context import IkeHparams
 from .paths import CtpHparams, NodeScore
@@ -31,12 +40,18 @@ __all__ = [
     "AlphaEditHparams",
     "AttentionHparams",
     "Batched",
+    "Bounded",
     "Contexts",
     "CtpHparams",
     "EmmetHparams",
+    "FtHparams",
+    "FullCHparams",
     "Hparams",
     "IkeHparams",
     "KeySite",
+    "KnHparams",
+    "LocftHparams",
+    "LoraHparams",
     "MemitHparams",
     "MendHparams",
     "MendRecipe",
@@ -49,6 +64,7 @@ __all__ = [
     "Search",
     "Sited",
     "Statistics",
+    "Training",
 ]
 
 Hparams = Any  # one of the frozen dataclasses that catalogue.METHODS names

@@ -1,4 +1,4 @@
-"""Knobs of the methods that train weights, or an adapter, by gradients; and of knowledge neurons."""
+"""Knobs of the methods that train weights or an adapter by gradients, and of knowledge neurons."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -28,11 +28,9 @@ class Training:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounded(Training):
-    """Training within a bound around the untouched model."""
-
-    bound: float | None = maybe(
+def _bound(default: float | None) -> float | None:
+    return knob(
+        default,
         "epsilon: no entry goes further than this from its value in the untouched model, however "
         "many edits came before; null = unbounded",
         low=1e-8,
@@ -41,8 +39,15 @@ class Bounded(Training):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bounded(Training):
+    """Training within a bound around the untouched model."""
+
+    bound: float | None = _bound(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FtHparams(Bounded):
-    """FT-L and FT-M: one down-projection is trained."""
+    """FT-L and FT-M: one down-projection is trained; its bound goes by the model's width."""
 
     layers: tuple[int, ...] = one_layer()
 
@@ -52,6 +57,8 @@ class FullCHparams(Bounded):
     """Full-C: every matrix of every MLP is trained within a bound."""
 
     layers: tuple[int, ...] = layer_band("the layers whose MLPs are trained; null = all of them")
+    lr: float = knob(1e-5, "Adam's learning rate", low=1e-8, high=1)
+    bound: float | None = _bound(1e-4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ class LoraHparams(Training):
         70, "passes over all texts at most; each is one optimiser step unless `batch` splits them",
         low=1, high=1000,
     )  # fmt: skip
-    lr: float = knob(5e-3, "Adam's learning rate", low=1e-8, high=1)
+    lr: float = knob(2e-4, "Adam's learning rate", low=1e-8, high=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

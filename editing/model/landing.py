@@ -65,6 +65,13 @@ class Normed:
         flat = self._off_mean(x)
         return self.gain[:, None] * flat / self._rms(flat) + self.bias[:, None]
 
+    def held(self, x: Tensor, like: Tensor) -> Tensor:
+        """What x becomes where the norm divides by the size of `like` instead: linear in x."""
+        return (
+            self.gain[:, None] * self._off_mean(x) / self._rms(self._off_mean(like))
+            + (self.bias[:, None])
+        )
+
     def before(self, base: Tensor, move: Tensor) -> Tensor:
         """As in Landing: the move is divided by the gain, damped where that is weak.
 

@@ -45,6 +45,7 @@ Overrides = Mapping[str, object]
 # contexts where the default is 20; a rate at which a few steps are enough.
 _BAND: Overrides = {"layers": [1, 3]}
 _FEW: Overrides = {"contexts.prefixes": 5}
+_FAST: Overrides = {"epochs": 12, "lr": 0.01}
 OVERRIDES: Mapping[str, Overrides] = {
     "rome": _FEW,
     "r-rome": _FEW,
@@ -59,6 +60,12 @@ OVERRIDES: Mapping[str, Overrides] = {
     "rect": _BAND,
     "ctp": {"online.lr": 5e-3, "online.clamp": 100},
     "mend": {},
+    "ft-l": {**_FAST, "bound": 0.1},
+    "ft-m": {**_FAST, "bound": 0.1},
+    "full-c": {**_FAST, "lr": 2e-3, "bound": 0.05, "stop_loss": 0.2},
+    "locft": {**_FAST, "end_token": False},
+    "lora": {**_BAND, **_FAST, "stop_loss": 0.3},
+    "kn": {"contexts.prefixes": 2},
 }
 
 
