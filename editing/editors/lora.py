@@ -2,12 +2,13 @@
 
 Hu et al. "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685:
 
-    h = W x + (alpha / r) B A x        A [r, d_in] ~ N(0, 1 / r^2),  B [d_out, r] = 0
+    h = W x + (alpha / r) B A x        A [r, d_in] random,  B [d_out, r] = 0
 
-with dropout on x while training. The adapter's layers are the peft library's, in float32 whatever
-the model serves in. They stand in the model's places only for the length of a pass; at every yield
-the model's own modules do. Each edit trains an adapter of its own, and its product is the delta.
-The loop is training.py's.
+with dropout on x while training. A begins as in the LoRA authors' own code (Kaiming-uniform): the
+paper's Gaussian has no deviation named, and one that goes by r alone is far too large. The layers
+are the peft library's, in float32 whatever the model serves in. They stand in the model's places
+only for the length of a pass; at every yield the model's own modules do. Each edit trains an
+adapter of its own, and its product is the delta. The loop is training.py's.
 """
 
 from collections.abc import Generator, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from editing.model.view import ModelView
     from editing.request import EditRequest
 
-_INIT = True
 _NAME = "edit"  # of the adapter inside peft's layers
 
 
@@ -109,7 +109,7 @@ def _layer(module: nn.Module, hparams: LoraHparams) -> Linear:
         r=hparams.rank,
         lora_alpha=hparams.alpha,  # pyright: ignore[reportArgumentType] - a quotient's numerator
         lora_dropout=hparams.dropout,
-        init_lora_weights=_INIT,
+        init_lora_weights=True,
         fan_in_fan_out=stored_transposed,
     )
     layer = Linear(
