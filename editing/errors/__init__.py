@@ -1,0 +1,106 @@
+"""Everything that can go wrong in an edit.
+
+EditingError
+  BadRequest                      the caller can mend it
+    SubjectSlotMissing
+    EmptyField
+    TargetTooLong
+    TextTooLong
+    NonFiniteValue
+    SubjectNotFound
+    TooManyRequests
+    UnknownEditor
+    UnknownHparam
+    InvalidHparam
+    BadSource
+    UnsupportedArchitecture
+  EditFailed                      the method could not do it
+    SearchDiverged
+      TargetNotReached
+    LossDiverged
+    NoNeurons
+    SingularSystem
+    NullSpaceTooSmall
+    NonFiniteDelta
+    NumericOverflow
+    FingerprintMismatch
+    HypernetworkMissing
+    HypernetworkDamaged
+    TrainingDiverged
+    AlreadyTraining
+  StatsMissing                    the operator can mend it: collect C for this model first
+  BlobUnreadable                  bytes that are not what their name says
+
+Every error carries a stable `code` and its `fields`; its text says what to do next. The core knows
+no status codes: the service's one map gives each of these its own.
+"""
+
+from .asked import (
+    BadSource,
+    EmptyField,
+    InvalidHparam,
+    NonFiniteValue,
+    SubjectNotFound,
+    SubjectSlotMissing,
+    TargetTooLong,
+    TextTooLong,
+    TooManyRequests,
+    UnknownEditor,
+    UnknownHparam,
+    UnsupportedArchitecture,
+)
+from .base import (
+    BadRequest,
+    BlobUnreadable,
+    EditFailed,
+    EditingError,
+    StatsMissing,
+)
+from .failed import (
+    AlreadyTraining,
+    FingerprintMismatch,
+    HypernetworkDamaged,
+    HypernetworkMissing,
+    LossDiverged,
+    NoNeurons,
+    NonFiniteDelta,
+    NullSpaceTooSmall,
+    NumericOverflow,
+    SearchDiverged,
+    SingularSystem,
+    TargetNotReached,
+    TrainingDiverged,
+)
+
+__all__ = [
+    "AlreadyTraining",
+    "BadRequest",
+    "BadSource",
+    "BlobUnreadable",
+    "EditFailed",
+    "EditingError",
+    "EmptyField",
+    "FingerprintMismatch",
+    "HypernetworkDamaged",
+    "HypernetworkMissing",
+    "InvalidHparam",
+    "LossDiverged",
+    "NoNeurons",
+    "NonFiniteDelta",
+    "NonFiniteValue",
+    "NullSpaceTooSmall",
+    "NumericOverflow",
+    "SearchDiverged",
+    "SingularSystem",
+    "StatsMissing",
+    "SubjectNotFound",
+    "SubjectSlotMissing",
+    "TargetNotReached",
+    "TargetTooLong",
+    "TextTooLong",
+    "TooManyRequests",
+    "TrainingDiverged",
+    "UnknownEditor",
+    "UnknownHparam",
+    "UnsupportedArchitecture",
+]
