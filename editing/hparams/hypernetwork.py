@@ -52,6 +52,13 @@ class MendRecipe:
         "from_base",
         "KL(base || edited), as in the authors' code, or KL(edited || base)",
     )
+    pool: int = knob(1, "records that are learned in turns before others come", low=1, high=10_000)
+    passes: int = knob(
+        1,
+        "turns that a pool is learned in; what the untouched model says of it is found out once",
+        low=1,
+        high=1000,
+    )
     paraphrases: int = knob(1, "paraphrases of a record learned at a time", low=0, high=16)
     neighbors: int = knob(1, "prompts of other subjects watched at a time", low=1, high=64)
     check_records: int = knob(
@@ -69,10 +76,12 @@ RECIPES: Mapping[str, Mapping[str, object]] = {
     "published": {},
     "quick": {
         "lr": 1e-5,
-        "alpha_lr": 1e-5,
+        "alpha_lr": 2e-5,
         "accumulate": 6,
         "divergence": "from_edited",
-        "locality_weight": 5.0,
+        "locality_weight": 4.0,
+        "pool": 96,
+        "passes": 4,
         "neighbors": 3,
         "check_records": 48,
         "check_every": 400,

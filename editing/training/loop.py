@@ -20,7 +20,7 @@ from editing.step import Step
 from .artefact import RunKey
 from .check import Check, exercises, judged
 from .loss import Exercise
-from .records import Split
+from .records import Split, draw_of
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -66,6 +66,7 @@ class Training:
         self.checks: list[Check] = []
         self.best: dict[str, Tensor] = {}
         self._tests: list[Exercise] = []
+        self._pool: dict[int, Exercise] = {}
 
     @property
     def best_check(self) -> Check | None:
@@ -111,18 +112,7 @@ class Training:
 
     def _learn(self) -> float:
         """One record: its gradient is added, and with the last of a group a step is made."""
-        record = self.split.at(self.done, self.seed)
-        chance = random.Random(f"{self.seed} texts {self.done}")  # noqa: S311 - no secret
-        few = min(self.recipe.paraphrases, len(record.paraphrases))
-        near = min(self.recipe.neighbors, len(record.neighborhood))
-        exercise = Exercise.of(
-            self.view,
-            self.net.names,
-            self.layers[0],
-            record,
-            paraphrases=chance.sample(record.paraphrases, few),
-            neighbors=chance.sample(record.neighborhood, near),
-        )
+        exercise = self._exercise()
         self.net.see(exercise.gradients)
         with torch.enable_grad():
             graded = exercise.graded(self.view, self.net)
@@ -133,6 +123,30 @@ class Training:
         if self.done % self.recipe.accumulate == 0:
             self._step()
         return found
+
+    def _exercise(self) -> Exercise:
+        """What is learned next; what the untouched model says of it is found out once a pool."""
+        recipe = self.recipe
+        draw = draw_of(self.done, self.seed, pool=recipe.pool, passes=recipe.passes)
+        if draw not in self._pool:
+            first = draw - draw % recipe.pool
+            self._pool = {n: kept for n, kept in self._pool.items() if n >= first}
+            self._pool[draw] = self._drawn(draw)
+        return self._pool[draw]
+
+    def _drawn(self, draw: int) -> Exercise:
+        record = self.split.at(draw, self.seed)
+        chance = random.Random(f"{self.seed} texts {draw}")  # noqa: S311 - no secret
+        few = min(self.recipe.paraphrases, len(record.paraphrases))
+        near = min(self.recipe.neighbors, len(record.neighborhood))
+        return Exercise.of(
+            self.view,
+            self.net.names,
+            self.layers[0],
+            record,
+            paraphrases=chance.sample(record.paraphrases, few),
+            neighbors=chance.sample(record.neighborhood, near),
+        )
 
     def _step(self) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)

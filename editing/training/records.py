@@ -23,12 +23,10 @@ class Split:
         told = [[one.to_dict() for one in part] for part in (self.train, self.check)]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-    def at(self, iteration: int, seed: int) -> EditRequest:
-        """The record of an iteration: all of them in turn, in another order each time round."""
-        turn, place = divmod(iteration, len(self.train))
-        order = list(range(len(self.train)))
-        random.Random(f"{seed} {turn}").shuffle(order)  # noqa: S311 - an order is no secret
-        return self.train[order[place]]
+    def at(self, draw: int, seed: int) -> EditRequest:
+        """The record of a draw: all of them in turn, in another order each time round."""
+        turn, place = divmod(draw, len(self.train))
+        return self.train[_shuffled(len(self.train), f"{seed} {turn}")[place]]
 
 
 def split_of(
@@ -60,6 +58,19 @@ def split_of(
         )
         raise BadRequest(why, records=len(kept))
     return Split(tuple(kept[check:]), tuple(kept[:check]))
+
+
+def draw_of(iteration: int, seed: int, *, pool: int, passes: int) -> int:
+    """Which draw an iteration learns from: `pool` of them `passes` times, then the next ones."""
+    block, within = divmod(iteration, pool * passes)
+    turn, place = divmod(within, pool)
+    return block * pool + _shuffled(pool, f"{seed} {block} {turn}")[place]
+
+
+def _shuffled(size: int, seed: str) -> list[int]:
+    order = list(range(size))
+    random.Random(seed).shuffle(order)  # noqa: S311 - an order is no secret
+    return order
 
 
 def texts_in(record: EditRequest) -> Collection[str]:

@@ -18,7 +18,7 @@ from editing.step import Step
 from editing.training import loss
 from editing.training.artefact import load_net
 from editing.training.loop import Trained, Training
-from editing.training.records import split_of, texts_in
+from editing.training.records import draw_of, split_of, texts_in
 from editing.training.state import deliver, path_of, read_state, write_state
 from editing.tuned import placement
 from editing.walk import Plan, edit
@@ -95,6 +95,13 @@ class TestTheRecords:
             assert {one.question for one in turn} == {one.question for one in split.train}
         assert turns[0] != turns[1]
         assert [split.at(n, 0) for n in range(size)] == turns[0]
+
+    def test_a_pool_is_learned_in_turns_and_then_the_next(self) -> None:
+        draws = [draw_of(n, 0, pool=5, passes=3) for n in range(30)]
+        turns = [draws[start : start + 5] for start in range(0, 30, 5)]
+        assert [set(turn) for turn in turns] == [set(range(5))] * 3 + [set(range(5, 10))] * 3
+        assert turns[0] != turns[1]
+        assert [draw_of(n, 0, pool=1, passes=1) for n in range(9)] == list(range(9))
 
     def test_the_digest_is_that_of_the_records(self) -> None:
         one, other = (split_of(records()[:9], check=2, seed=seed) for seed in (0, 1))
@@ -197,15 +204,17 @@ class TestInterrupted:
 
     # in a group, at a step, in the middle of a check, right behind one
     @pytest.mark.parametrize("after", [1, 6, 13, 19])
+    @pytest.mark.parametrize("pool", [1, 5])
     def test_it_goes_on_to_the_same_bits(
-        self, llama: ModelView, tmp_path: Path, after: int
+        self, llama: ModelView, tmp_path: Path, after: int, pool: int
     ) -> None:
-        whole = training(llama)
+        recipe = replace(RECIPE, pool=pool, passes=pool)
+        whole = training(llama, recipe)
         finish(whole.run())
-        first = training(llama)
+        first = training(llama, recipe)
         self.steps(first, after)
         write_state(tmp_path, first, 12.5)
-        second = training(tiny_view("llama"))
+        second = training(tiny_view("llama"), recipe)
         assert read_state(tmp_path, second) == 12.5
         assert same(first, second)
         finish(second.run())
