@@ -10,4 +10,11 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "r-rome": ("smollm2-135m",),
     "memit": ("gemma3-270m", "qwen2.5-coder-1.5b", "smollm2-135m"),
     "memit-history": ("gemma3-270m", "qwen2.5-coder-1.5b", "smollm2-135m"),
+    "emmet": ("smollm2-135m",),
+    "pmet": ("smollm2-135m",),
+    "alphaedit": ("smollm2-135m",),
+    "prune": ("smollm2-135m",),
+    "rect": ("smollm2-135m",),
+    "attention": ("smollm2-135m",),
+    "ike": ("smollm2-135m",),
 }
