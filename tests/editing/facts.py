@@ -52,7 +52,7 @@ OVERRIDES: Mapping[str, Overrides] = {
     "memit": _BAND,
     "memit-history": _BAND,
     "ike": {"demonstrations": False},  # there is room for 128 tokens
-    "emmet": {},
+    "emmet": {"layers": [2]},
     "pmet": _BAND,
     "alphaedit": {**_BAND, "null_mass": 0.3},
     "attention": _BAND,
