@@ -17,4 +17,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "rect": ("smollm2-135m",),
     "attention": ("smollm2-135m",),
     "ike": ("smollm2-135m",),
+    "ft-l": ("smollm2-135m",),
+    "ft-m": ("smollm2-135m",),
+    "lora": ("smollm2-135m",),
+    "ctp": ("smollm2-135m",),
 }
