@@ -1,5 +1,7 @@
 """Small networks of MEND for the tiny models, and the records that they are trained on."""
 
+import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -89,4 +91,6 @@ def lend_net(view: ModelView, alpha: float = 0.005) -> str:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="errata-nets-"))
+    folder = tempfile.mkdtemp(prefix="errata-nets-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
