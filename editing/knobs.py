@@ -76,6 +76,11 @@ def schema(method: str) -> dict[str, object]:
     return _object_schema(find_method(method).hparams)
 
 
+def schema_of(kind: type) -> dict[str, object]:
+    """A block of knobs as a JSON schema (2020-12)."""
+    return _object_schema(kind)
+
+
 def _build(kind: type, values: Mapping[str, object]) -> Hparams:
     """`values` are dotted names; blocks are rebuilt from their defaults with what differs."""
     plain = {name: value for name, value in values.items() if "." not in name}

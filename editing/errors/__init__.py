@@ -12,6 +12,8 @@ EditingError
     UnknownEditor
     UnknownHparam
     InvalidHparam
+    UnknownSuite
+    BadRecord
     BadSource
     UnsupportedArchitecture
   EditFailed                      the method could not do it
@@ -36,6 +38,7 @@ no status codes: the service's one map gives each of these its own.
 """
 
 from .asked import (
+    BadRecord,
     BadSource,
     EmptyField,
     InvalidHparam,
@@ -47,6 +50,7 @@ from .asked import (
     TooManyRequests,
     UnknownEditor,
     UnknownHparam,
+    UnknownSuite,
     UnsupportedArchitecture,
 )
 from .base import (
@@ -74,6 +78,7 @@ from .failed import (
 
 __all__ = [
     "AlreadyTraining",
+    "BadRecord",
     "BadRequest",
     "BadSource",
     "BlobUnreadable",
@@ -102,5 +107,6 @@ __all__ = [
     "TrainingDiverged",
     "UnknownEditor",
     "UnknownHparam",
+    "UnknownSuite",
     "UnsupportedArchitecture",
 ]

@@ -109,6 +109,33 @@ class UnknownEditor(BadRequest):
         )
 
 
+class UnknownSuite(BadRequest):
+    """An eval of a kind that is not in the catalogue."""
+
+    code = "unknown-suite"
+
+    def __init__(self, suite: str, *, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no suite {suite!r}. Known: {', '.join(known)}.",
+            suite=suite,
+            known=list(known),
+        )
+
+
+class BadRecord(BadRequest):
+    """A record of a dataset that cannot be read, or that says nothing that could be measured."""
+
+    code = "bad-record"
+
+    def __init__(self, number: int, *, why: str, dataset: str) -> None:
+        super().__init__(
+            f"Record {number} is no record of {dataset}: {why} "
+            "Mend it, leave it out, or name the dataset that it is of.",
+            record=number,
+            dataset=dataset,
+        )
+
+
 class UnknownHparam(BadRequest):
     """A knob that the method does not have."""
 

@@ -1,0 +1,65 @@
+"""The suites, as a table. Read by the API, the docs and the tests. No torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from editing.errors import EmptyField, UnknownSuite
+from editing.knobs import filled, schema_of
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One kind of measurement, and where its code is ("module:function", imported when used).
+
+    cases      (records, options) -> list of cases; torch-free, refuses bad records by number
+    measure    (scene, case) -> generator of Steps that returns the rows of this case
+    summarise  (rows, options) -> {"values": {name: Value as JSON}, ...}
+    """
+
+    name: str
+    title: str
+    source: str  # the paper and its section
+    summary: str
+    options: type  # a frozen dataclass of knobs (editing.hparams.blocks)
+    cases: str
+    measure: str
+    summarise: str
+    datasets: tuple[str, ...]  # names in editing.datasets.catalogue that it can read, its own first
+    edits: bool = False  # writes with an editor, in states on the side
+    plots: tuple[str, ...] = ()  # names in editing.pictures
+
+    def options_of(self, given: Mapping[str, object]) -> Any:  # noqa: ANN401 - an instance of `options`
+        """Raises UnknownHparam, InvalidHparam or NonFiniteValue."""
+        return filled(self.options, given, of=self.name)
+
+    def read(self, records: Sequence[Json], options: Any) -> list[Any]:  # noqa: ANN401
+        """What there is to measure. Raises BadRequest for a record that cannot be read."""
+        if not records:
+            raise EmptyField(field="records")
+        return loaded(self.cases)(records, options)
+
+    @property
+    def schema(self) -> Json:
+        """The options as a JSON schema."""
+        return schema_of(self.options)
+
+
+def loaded(entry: str) -> Callable[..., Any]:
+    """The function at "module:function"."""
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)
+
+
+def suite(name: str) -> Suite:
+    """Find a suite by name. Raises UnknownSuite."""
+    try:
+        return SUITES[name]
+    except KeyError:
+        raise UnknownSuite(name, known=list(SUITES)) from None
+
+
+SUITES: Mapping[str, Suite] = {}

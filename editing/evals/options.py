@@ -1,0 +1,1 @@
+"""What can be chosen of each suite, as blocks of knobs. Standard library only."""
