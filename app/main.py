@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
 
 from app import logs
-from app.api import editors, edits, health, models, openapi, probes, problems, snapshots
+from app.api import editors, edits, evals, health, models, openapi, probes, problems, snapshots
 from app.api.deps import House
 from app.api.doors import only_known_parameters
 from app.api.limits import BodyLimit, Counted
@@ -17,6 +17,7 @@ from app.metrics import Metrics
 from app.queue.notices import Notices
 from app.queue.outbox import Relay
 from app.settings import Settings
+from app.store.blobs import Blobs
 from app.store.cleanup import Cleaner
 from app.store.db import Database
 
@@ -34,7 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         dependencies=[Depends(only_known_parameters)],
     )
     app.state.house = house = _house(settings)
-    for room in (edits, models, probes, snapshots, editors, health):
+    for room in (edits, models, probes, snapshots, editors, evals, health):
         app.include_router(room.router)
     problems.install(app)
     openapi.install(app)
@@ -53,6 +54,7 @@ def _house(settings: Settings) -> House:
         redis=redis,
         notices=Notices(redis),
         metrics=Metrics(database),
+        blobs=Blobs(database, settings.blobs, small=settings.small_blob_bytes),
     )
 
 

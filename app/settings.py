@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     probe_deadline_s: float = Field(default=60, gt=0)
     # Folders from which local models may be registered. Without one, no caller names a path.
     model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    # Folders from which evals may read benchmark data by name or path.
+    data_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    max_records: int = Field(default=20_000, ge=1)  # of one eval
+    max_evals: int = Field(default=1000, ge=1)  # of one model that are not settled
 
     # The hands.
     device: str = "cpu"
@@ -61,7 +65,7 @@ class Settings(BaseSettings):
     log_json: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("model_roots", mode="before")
+    @field_validator("model_roots", "data_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: Any) -> Any:  # noqa: ANN401  (whatever the environment holds)
         if isinstance(value, str):

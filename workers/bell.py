@@ -14,7 +14,8 @@ class Bell:
         self._condition = threading.Condition(threading.RLock())
         self._rung = False
         self._order = False
-        self._cancel = False
+        self._cancels = 0
+        self._heard: dict[str, int] = {}
         self.stopping = False  # asked to put the work down
 
     def ring(self) -> None:
@@ -30,9 +31,9 @@ class Bell:
             self.ring()
 
     def ring_cancel(self) -> None:
-        """Somebody wants an order to stop; perhaps that which is in hand, and waits."""
+        """Somebody wants an order or an eval to stop; perhaps that which is in hand, and waits."""
         with self._condition:
-            self._cancel = True
+            self._cancels += 1
             self.ring_order()
 
     def ring_stop(self) -> None:
@@ -53,8 +54,8 @@ class Bell:
             order, self._order = self._order, False
             return order
 
-    def take_cancel(self) -> bool:
-        """Whether a cancel was announced since the last call."""
+    def take_cancel(self, listener: str = "orders") -> bool:
+        """Whether a cancel was announced since this listener asked last."""
         with self._condition:
-            cancel, self._cancel = self._cancel, False
-            return cancel
+            heard, self._heard[listener] = self._heard.get(listener, 0), self._cancels
+            return heard < self._cancels

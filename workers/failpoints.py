@@ -5,6 +5,8 @@
     before_commit  the transaction that settles the order is written, and not committed
     after_commit   the order is settled; whoever waits for the reply to the COMMIT never hears it
     before_swap    the head has moved; the weights in memory are still its parent's
+    before_rows    a case of an eval is measured; nothing of it is kept
+    after_rows     its rows are kept; the next case has not begun
 
 ERRATA_FAILPOINT names one, `after_blob`, or its third passing, `after_blob:3`. The process ends
 there as by kill -9: nothing is flushed, closed or given back.
@@ -17,7 +19,15 @@ from typing import TypeVar
 
 from editing.step import Step
 
-NAMES = ("in_editor", "after_blob", "before_commit", "after_commit", "before_swap")
+NAMES = (
+    "in_editor",
+    "after_blob",
+    "before_commit",
+    "after_commit",
+    "before_swap",
+    "before_rows",
+    "after_rows",
+)
 EXIT_CODE = 137  # what a shell reports of a process that was killed by signal 9
 
 T = TypeVar("T")

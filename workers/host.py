@@ -177,8 +177,14 @@ class ModelHost:
 
     def history(self) -> History:
         """What the live edits of the head wrote, oldest first, read when an editor asks for it."""
-        entries = [(e.edit, partial(self._outcome, e.blob)) for e in self.lineage.entries]
-        return History(entries, self._folds)
+        return History(self._entries(self.lineage), self._folds)
+
+    def history_of(self, lineage: Lineage) -> History:
+        """The same of any content; its folds are its own, so those of the head stay warm."""
+        return History(self._entries(lineage))
+
+    def _entries(self, lineage: Lineage) -> list[Entry]:
+        return [(e.edit, partial(self._outcome, e.blob)) for e in lineage.entries]
 
     def _read_outcome(self, blob: str) -> Outcome:
         return Outcome.from_bytes(self._blobs.get(None, blob))

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.queue import streams
-from app.queue.messages import CancelEdit, ProbeMessage, on_stream
+from app.queue.messages import CancelEdit, CancelEval, ProbeMessage, on_stream
 from workers.bell import Bell
 from workers.probes import Inbox
 
@@ -95,7 +95,7 @@ class OrderListener(Listener):
             batch = next(iter(heard.values()))[0] if isinstance(heard, dict) else heard[0][1]
             last = batch[-1][0]
             self._bell.ring_order()
-            if any(isinstance(on_stream(fields), CancelEdit) for _, fields in batch):
+            if any(isinstance(on_stream(fields), CancelEdit | CancelEval) for _, fields in batch):
                 self._bell.ring_cancel()
         self._last = last
 

@@ -2,8 +2,10 @@
 
     the next step of the order in hand -> waiting probes, as a batch -> the next step -> ...
 
-With no order in hand it rests on a bell that the listeners ring; after `poll_s` it looks into the
-journal by itself, so a Redis that forgets everything costs at most that.
+With no order in hand it measures, a step of an eval at a time; an order that is announced comes
+first, in the middle of whatever is measured. With no eval either it rests on a bell that the
+listeners ring; after `poll_s` it looks into the journal by itself, so a Redis that forgets
+everything costs at most that.
 """
 
 import math
@@ -12,6 +14,7 @@ import time
 from app.services.work import Fenced
 from editing.step import Step
 from workers.bell import Bell
+from workers.evaluator import Evaluator
 from workers.foreman import Foreman
 from workers.herald import Herald
 from workers.lease import Lease
@@ -27,6 +30,7 @@ class Loop:
         self,
         *,
         foreman: Foreman,
+        evaluator: Evaluator,
         prober: Prober,
         herald: Herald,
         lease: Lease,
@@ -35,6 +39,8 @@ class Loop:
         budgets: Budgets,
     ) -> None:
         self._foreman = foreman
+        self._evals = evaluator.evals()
+        self._evals_rest_until = 0.0
         self._prober = prober
         self._herald = herald
         self._lease = lease
@@ -45,7 +51,8 @@ class Loop:
     def run(self) -> None:
         """Return once asked to stop. Raises Fenced, and ModelNotFound when it was removed.
 
-        The order in hand is left where it is: `Foreman.put_back` gives it to the next worker.
+        The order and the eval in hand are left where they are: `put_back` gives each to the next
+        worker.
         """
         orders = self._foreman.orders()
         budget = self._budgets.solve
@@ -68,18 +75,35 @@ class Loop:
                     self._answer(took)
         finally:
             orders.close()
+            self._evals.close()
 
     def _rest(self, seconds: float) -> None:
-        """Answer probes until an order is announced or the time is over."""
+        """Measure and answer probes until an order is announced or the time is over."""
         until = time.monotonic() + seconds
+        self._evals_rest_until = 0.0  # perhaps it was an eval that was announced
         while not self._bell.stopping and not self._bell.take_order():
             self._hold()
-            left = until - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= until:
                 return
+            if self._measured():
+                continue
+            left = max(min(until, self._evals_rest_until) - time.monotonic(), 0)
             self._pulse.tick(left + self._budgets.step)
             self._bell.wait(left)
             self._answer(math.inf)
+
+    def _measured(self) -> bool:
+        """Do one step of an eval, and answer the probes behind it; False where there is none."""
+        if time.monotonic() < self._evals_rest_until:
+            return False
+        self._pulse.tick(self._budgets.solve)
+        began = time.monotonic()
+        said = next(self._evals)
+        if isinstance(said, Pause):
+            self._evals_rest_until = time.monotonic() + said.seconds
+            return False
+        self._answer(time.monotonic() - began)
+        return True
 
     def _answer(self, seconds: float) -> None:
         """Answer probes; an order waits for one batch, and for more as long as its step took."""

@@ -24,6 +24,7 @@ from editing.errors import EditingError
 from editing.model.load import load_view
 from workers.bell import Bell
 from workers.bench import Bench
+from workers.evaluator import Evaluator
 from workers.failpoints import FailPoint
 from workers.foreman import Foreman
 from workers.herald import Herald
@@ -180,6 +181,11 @@ class Worker:
             called=self.bell.take_cancel,
             metrics=self.metrics,
         )
+        evaluator = Evaluator(
+            self._bench(host),
+            poll_s=settings.poll_s,
+            called=lambda: self.bell.take_cancel("evals"),
+        )
         prober = Prober(
             host,
             inbox,
@@ -189,6 +195,7 @@ class Worker:
         )
         loop = Loop(
             foreman=foreman,
+            evaluator=evaluator,
             prober=prober,
             herald=herald,
             lease=self.lease,
@@ -218,9 +225,9 @@ class Worker:
         try:
             loop.run()
         except Fenced:
-            self._put_back(foreman)
+            self._put_back(foreman, evaluator)
             raise
-        self._put_back(foreman)
+        self._put_back(foreman, evaluator)
 
     # ---- small parts -----------------------------------------------------------------------------
 
@@ -247,11 +254,12 @@ class Worker:
             if isinstance(said, Pause):
                 time.sleep(said.seconds)
 
-    def _put_back(self, foreman: Foreman) -> None:
+    def _put_back(self, foreman: Foreman, evaluator: Evaluator) -> None:
         """Leave nothing in hand; without Postgres, the next worker finds it in ours."""
         order = foreman.in_hand
         for _ in range(_PARTING_TRIES):
             try:
+                evaluator.put_back()
                 if foreman.put_back():
                     log.info("edit.returned", model=self.model, edit=order.id if order else None)
             except SQLAlchemyError as error:

@@ -189,3 +189,42 @@ class ProbeIn(Body):
     compare: str | None = Field(default=None, description="A second state to ask the same.")
     top_k: Whole = Field(default=5, ge=0, le=MAX_TOP)
     max_tokens: Whole = Field(default=20, ge=0, le=MAX_TOKENS)
+
+
+class DataIn(Body):
+    """A slice of a dataset, by its name."""
+
+    name: str = Field(examples=["counterfact"])
+    path: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="A file or folder below one that the operator named; the usual one without it.",
+    )
+    offset: int = Field(default=0, ge=0, le=10_000_000)
+    limit: int | None = Field(default=None, ge=1, le=10_000_000)
+
+
+class EvalIn(Body):
+    """What is to be measured, and on what."""
+
+    suite: str = Field(examples=["counterfact"])
+    model: str | None = Field(
+        default=None, description="May be left out when one model is registered."
+    )
+    snapshot: str | None = Field(default=None, description="The head of now when left out.")
+    snapshots: list[str] | None = Field(
+        default=None, min_length=1, max_length=1000, description="Several, each measured in turn."
+    )
+    editor: str | None = Field(default=None, description="Of a suite that edits, on the side.")
+    hparams: Json = Field(default={})
+    data: DataIn | None = None
+    records: list[Json] | None = Field(default=None, description="The records themselves.")
+    options: Json = Field(default={})
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> "EvalIn":
+        if self.snapshot is not None and self.snapshots is not None:
+            raise PydanticCustomError(
+                "snapshots_twice", "give `snapshot` or `snapshots`, and not both"
+            )
+        return self

@@ -12,6 +12,7 @@ from app.errors import BadHeader
 from app.metrics import Metrics
 from app.queue.notices import Notices
 from app.settings import Settings
+from app.store.blobs import Blobs
 from app.store.db import Database, Tx
 
 MAX_KEY = 255
@@ -29,6 +30,7 @@ class House:
     redis: Redis
     notices: Notices
     metrics: Metrics
+    blobs: Blobs
 
 
 def house(request: Request) -> House:

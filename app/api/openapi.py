@@ -12,7 +12,7 @@ from app.api.problems import DATABASE_AWAY, MEDIA_TYPE, REF, problems, refusal
 from app.api.schemas import Json, Problem
 from app.errors import UnknownParameter
 
-NEEDS_NO_DATABASE = frozenset({"/healthz", "/metrics", "/editors"})
+NEEDS_NO_DATABASE = frozenset({"/healthz", "/metrics", "/editors", "/suites"})
 HEADERS: Mapping[int, tuple[str, str, str]] = {
     405: ("Allow", "The methods that the path has.", "string"),
     429: ("Retry-After", "Seconds.", "integer"),

@@ -46,16 +46,37 @@ class CancelEdit(Message):
     kind: str = "cancel"
 
 
-def on_stream(fields: Mapping[bytes, bytes]) -> RunEdit | CancelEdit | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEval(Message):
+    """Something is to be measured."""
+
+    eval_id: str
+    kind: str = "eval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEval(Message):
+    """Somebody wants a running eval to stop."""
+
+    eval_id: str
+    kind: str = "cancel"
+
+
+def on_stream(
+    fields: Mapping[bytes, bytes],
+) -> RunEdit | CancelEdit | RunEval | CancelEval | None:
     """Read one entry of a model's stream; None when it is nothing this version knows."""
     said = {name.decode(): value.decode() for name, value in fields.items()}
-    if "edit_id" not in said:
-        return None
+    edit, eval_id = said.get("edit_id"), said.get("eval_id")
     match said.get("kind"):
-        case None:
-            return RunEdit(edit_id=said["edit_id"])
-        case "cancel":
-            return CancelEdit(edit_id=said["edit_id"])
+        case None if edit:
+            return RunEdit(edit_id=edit)
+        case "cancel" if edit:
+            return CancelEdit(edit_id=edit)
+        case "eval" if eval_id:
+            return RunEval(eval_id=eval_id)
+        case "cancel" if eval_id:
+            return CancelEval(eval_id=eval_id)
         case _:
             return None
 

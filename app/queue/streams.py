@@ -1,7 +1,8 @@
 """The name of every Redis key and channel, in one table. No other file spells one.
 
 edits:{model}         stream    an order was journaled: {"edit_id"}; the journal says which is next.
-                                With "kind": "cancel", the running one is to stop
+                                With "kind": "cancel", the running one is to stop.
+                                {"eval_id"} likewise, for evals, with "kind": "eval" or "cancel"
 probes:{model}        list      probe messages, JSON
 probe-reply:{probe}   list      the one reply, JSON; expires
 progress:{edit}       channel   one step of a running edit, JSON

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
@@ -12,7 +12,9 @@ from sqlalchemy.exc import OperationalError
 
 from app.errors import Json, KeyInFlight, KeyReused
 from app.store.db import Tx
-from app.store.tables import Edit, IdempotencyKey
+from app.store.tables import Edit, Eval, IdempotencyKey
+
+T = TypeVar("T", Edit, Eval)
 
 # How long a repeated request waits for the first one's transaction. Those are short.
 _PATIENCE = text("SET LOCAL lock_timeout = '3s'")
@@ -20,9 +22,9 @@ _PATIENCE = text("SET LOCAL lock_timeout = '3s'")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said to a request: an order, and the body as it was said the first time."""
+    """What is said to a request: what it made, and the body as it was said the first time."""
 
-    edit: str
+    made: str
     body: Json
     replayed: bool
 
@@ -36,8 +38,8 @@ def once(
     tx: Tx,
     key: str | None,
     body_hash: str,
-    order: Callable[[], Edit],
-    say: Callable[[Edit], Json],
+    order: Callable[[], T],
+    say: Callable[[T], Json],
 ) -> Answer:
     """Run `order` unless this key has been answered; then give that answer again.
 
@@ -46,20 +48,24 @@ def once(
     waits for it on the key's row.
     """
     if key is None:
-        edit = order()
-        return Answer(edit.id, say(edit), replayed=False)
+        made = order()
+        return Answer(made.id, say(made), replayed=False)
     while not _take(tx, key, body_hash):
         known = tx.session.get(IdempotencyKey, key, with_for_update={"read": True})
         if known is None:
             continue  # it has grown old, and was cleaned up just now
         if known.body_hash != body_hash:
             raise KeyReused(key)
-        return Answer(str(known.edit_id), known.response or {}, replayed=True)
-    edit = order()
+        return Answer(str(known.edit_id or known.eval_id), known.response or {}, replayed=True)
+    made = order()
     known = tx.session.get_one(IdempotencyKey, key)
-    said = say(edit)
-    known.edit_id, known.response, known.status_code = edit.id, said, 202
-    return Answer(edit.id, said, replayed=False)
+    said = say(made)
+    known.response, known.status_code = said, 202
+    if isinstance(made, Edit):
+        known.edit_id = made.id
+    else:
+        known.eval_id = made.id
+    return Answer(made.id, said, replayed=False)
 
 
 def _take(tx: Tx, key: str, body_hash: str) -> bool:

@@ -1,8 +1,9 @@
-"""What nobody needs any more, taken away by age: old Idempotency-Keys, and blobs of no snapshot.
+"""What nobody needs any more, taken away by age: old Idempotency-Keys, and blobs nothing holds.
 
-A blob is put before the snapshot that holds it is committed, and an order may fail in between. So
-only what has long been unused goes, and a blob's row is locked while that is found out: whoever
-brings it into use locks it too (app/services/settle.py), or puts it anew (app/store/blobs.py).
+A blob is put before the snapshot or eval that holds it is committed, and an order may fail in
+between. So only what has long been unused goes, and a blob's row is locked while that is found out:
+whoever brings it into use locks it too (app/services/settle.py), or puts it anew
+(app/store/blobs.py).
 
 The API does this once an hour; `python -m app.store.cleanup` does it now. With `--orphans` it also
 takes objects into account that no row speaks of, left by a process that died between the two:
@@ -22,7 +23,7 @@ from app import logs
 from app.settings import Settings
 from app.store.blobs import Blobs
 from app.store.db import Database, Tx
-from app.store.tables import Blob, IdempotencyKey, Snapshot
+from app.store.tables import Blob, Eval, IdempotencyKey, Snapshot
 
 BATCH = 100  # rows of one transaction; they stay locked for as long as it lasts
 FIRST_S = 60.0  # after the start, so that services restarted every few minutes clean up too
@@ -128,7 +129,7 @@ def _sweep_blobs(database: Database, blobs: Blobs, age: timedelta) -> list[int] 
 
 
 def take_away(tx: Tx, blobs: Blobs, locked: list[str]) -> list[int]:
-    """Remove those of the locked blobs that no snapshot holds, and return their sizes.
+    """Remove those of the locked blobs that nothing holds, and return their sizes.
 
     Asked once more, under the lock: a statement that finds and locks rows sees the snapshots as
     they were when it began, and one may have been committed since.
@@ -144,10 +145,11 @@ def take_away(tx: Tx, blobs: Blobs, locked: list[str]) -> list[int]:
 
 
 def _unused() -> ColumnElement[bool]:
-    """Say of a blob that no snapshot holds it, neither as a checkpoint nor as a delta."""
+    """Say of a blob that nothing holds it: no snapshot as a checkpoint or a delta, no eval."""
     entry = func.jsonb_build_array(func.jsonb_build_object("blob", Blob.sha256), type_=JSONB)
     return and_(
         ~exists().where(Snapshot.checkpoint == Blob.sha256),
+        ~exists().where(Eval.records == Blob.sha256),
         ~exists().where(Snapshot.entries.contains(entry)),
     )
 

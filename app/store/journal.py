@@ -21,6 +21,9 @@ EVENTS = frozenset(
         "edit.failed",
         "snapshot.created",
         "snapshot.labelled",
+        "eval.submitted",
+        "eval.claimed",
+        "eval.settled",
     }
 )
 

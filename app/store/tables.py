@@ -7,6 +7,8 @@ blobs       bytes named by their sha256, small ones here, large ones at a locati
 leases      who may write to a model, under which epoch
 outbox      what is to be said on Redis once the transaction is committed
 journal     what happened, in order of its happening
+evals       measurements of a model in one state; never part of the queue of orders
+eval_rows   what they found, row by row
 """
 
 from datetime import datetime
@@ -48,6 +50,7 @@ class Base(DeclarativeBase):
         str: Text(),
         Json: JSONB(none_as_null=True),
         list[Json]: JSONB(none_as_null=True),
+        list[str]: JSONB(none_as_null=True),
         datetime: DateTime(timezone=True),
     }
 
@@ -228,6 +231,61 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     body_hash: Mapped[str]
     edit_id: Mapped[str | None] = mapped_column(ForeignKey("edits.id"))
+    eval_id: Mapped[str | None] = mapped_column(ForeignKey("evals.id"))
     status_code: Mapped[int | None]
     response: Mapped[Json | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Eval(Base):
+    """A measurement: `done` of `total` cases are measured, and their rows kept."""
+
+    __tablename__ = "evals"
+    __table_args__ = (
+        Index(
+            "ix_evals_waiting",
+            "model_id",
+            "id",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        Index("ix_evals_model_id_id", "model_id", "id"),
+        Index("ix_evals_records", "records"),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'finished', 'failed', 'cancelled')", name="status"
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    suite: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    # The state that is measured; None until the model has a head.
+    snapshot_id: Mapped[str | None] = mapped_column(ForeignKey("snapshots.id"))
+    snapshots: Mapped[list[str] | None]  # where several are measured, all of them, in order
+    editor: Mapped[str | None]
+    hparams: Mapped[Json]
+    options: Mapped[Json]
+    data: Mapped[Json]  # where the records came from, as it was asked
+    records: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    done: Mapped[int] = mapped_column(server_default="0")
+    total: Mapped[int]
+    rows: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    progress: Mapped[Json | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")  # since the last case that was kept
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    summary: Mapped[Json | None]
+    error: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    started_at: Mapped[datetime | None]
+    settled_at: Mapped[datetime | None]
+
+
+class EvalRow(Base):
+    """One row of what an eval found; its case is in the data."""
+
+    __tablename__ = "eval_rows"
+
+    eval_id: Mapped[str] = mapped_column(ForeignKey("evals.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    data: Mapped[Json]

@@ -13,6 +13,7 @@ EditingError
     UnknownHparam
     InvalidHparam
     UnknownSuite
+    UnknownDataset
     BadRecord
     BadSource
     UnsupportedArchitecture
@@ -48,6 +49,7 @@ from .asked import (
     TargetTooLong,
     TextTooLong,
     TooManyRequests,
+    UnknownDataset,
     UnknownEditor,
     UnknownHparam,
     UnknownSuite,
@@ -105,6 +107,7 @@ __all__ = [
     "TextTooLong",
     "TooManyRequests",
     "TrainingDiverged",
+    "UnknownDataset",
     "UnknownEditor",
     "UnknownHparam",
     "UnknownSuite",

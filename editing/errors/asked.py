@@ -122,6 +122,19 @@ class UnknownSuite(BadRequest):
         )
 
 
+class UnknownDataset(BadRequest):
+    """A dataset that is not in the catalogue."""
+
+    code = "unknown-dataset"
+
+    def __init__(self, dataset: str, *, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no dataset {dataset!r}. Known: {', '.join(known)}.",
+            dataset=dataset,
+            known=list(known),
+        )
+
+
 class BadRecord(BadRequest):
     """A record of a dataset that cannot be read, or that says nothing that could be measured."""
 

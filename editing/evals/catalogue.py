@@ -8,6 +8,8 @@ from typing import Any
 from editing.errors import EmptyField, UnknownSuite
 from editing.knobs import filled, schema_of
 
+from .options import RippleOptions, TracingOptions
+
 Json = dict[str, Any]
 
 
@@ -30,6 +32,8 @@ class Suite:
     summarise: str
     datasets: tuple[str, ...]  # names in editing.datasets.catalogue that it can read, its own first
     edits: bool = False  # writes with an editor, in states on the side
+    may_edit: bool = False  # does so only where an editor is named
+    needs_records: bool = True  # False: the model alone is enough
     plots: tuple[str, ...] = ()  # names in editing.pictures
 
     def options_of(self, given: Mapping[str, object]) -> Any:  # noqa: ANN401 - an instance of `options`
@@ -38,7 +42,7 @@ class Suite:
 
     def read(self, records: Sequence[Json], options: Any) -> list[Any]:  # noqa: ANN401
         """What there is to measure. Raises BadRequest for a record that cannot be read."""
-        if not records:
+        if not records and self.needs_records:
             raise EmptyField(field="records")
         return loaded(self.cases)(records, options)
 
@@ -62,4 +66,33 @@ def suite(name: str) -> Suite:
         raise UnknownSuite(name, known=list(SUITES)) from None
 
 
-SUITES: Mapping[str, Suite] = {}
+SUITES: Mapping[str, Suite] = {
+    one.name: one
+    for one in (
+        Suite(
+            name="tracing",
+            title="Causal tracing",
+            source="2202.05262 section 2.1; relations as in 2311.09053",
+            summary="Where in the model an answer comes back when its subject was made noise.",
+            options=TracingOptions,
+            cases="editing.datasets.known_facts:tracing_cases",
+            measure="editing.evals.tracing:measure",
+            summarise="editing.evals.tracing:summarise",
+            datasets=("known_facts",),
+            plots=("tracing",),
+        ),
+        Suite(
+            name="ripple",
+            title="Ripples of an edit",
+            source="2307.12976 sections 3 to 5",
+            summary="What follows from each edit, and what must stay: RippleEdits' six criteria.",
+            options=RippleOptions,
+            cases="editing.datasets.ripple:cases",
+            measure="editing.evals.ripple:measure",
+            summarise="editing.evals.ripple:summarise",
+            datasets=("ripple-popular", "ripple-recent", "ripple-random", "knowedit-ripple"),
+            edits=True,
+            plots=("ripple",),
+        ),
+    )
+}

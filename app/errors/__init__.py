@@ -1,0 +1,118 @@
+"""Everything that can go wrong in the service, beside what `editing.errors` says.
+
+ServiceError
+  NotFound
+    ModelNotFound  EditNotFound  SnapshotNotFound  EvalNotFound  PlotNotFound
+  WrongInput                          the caller can mend it
+    ModelRequired  NoRequests  KeyReused  BadHeader  UnknownParameter
+    SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
+    NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch
+  Conflict                            true of the world, not of the request alone
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken  EvalSettled  NothingMeasured
+  HeadMoved                           If-Match names another snapshot than the head
+  Poisoned                            the worker died in every attempt at an order
+  QueueFull                           too many orders wait already
+  Unavailable                         try again
+    ModelNotReady  QueueUnavailable  ProbeTimedOut
+  Refused                             a worker's own no, with the code it gave
+  BlobMissing  BlobDamaged            the store lost or changed what was put into it
+
+An error carries its fields and says what to do next. No error here knows a status code:
+app/api/problems.py gives each of them one.
+"""
+
+from .asked import (
+    BadHeader,
+    BadModelId,
+    EditNotFound,
+    KeyReused,
+    ModelNotFound,
+    ModelRequired,
+    NoRequests,
+    SnapshotNotFound,
+    SnapshotOfAnotherModel,
+    SourceNotAllowed,
+    SourceNotFound,
+    UnknownParameter,
+)
+from .base import (
+    Conflict,
+    Json,
+    NotFound,
+    ServiceError,
+    Unavailable,
+    WrongInput,
+    as_error,
+)
+from .of_evals import (
+    BadMatch,
+    DataNotAllowed,
+    DataNotFound,
+    EvalNotFound,
+    EvalSettled,
+    NoEditorNeeded,
+    NoRecords,
+    NothingMeasured,
+    PlotNotFound,
+)
+from .world import (
+    BlobDamaged,
+    BlobMissing,
+    HeadMoved,
+    KeyInFlight,
+    LabelTaken,
+    ModelExists,
+    ModelFailed,
+    ModelNotReady,
+    OrderSettled,
+    Poisoned,
+    ProbeTimedOut,
+    QueueFull,
+    QueueUnavailable,
+    Refused,
+)
+
+__all__ = [
+    "BadHeader",
+    "BadMatch",
+    "BadModelId",
+    "BlobDamaged",
+    "BlobMissing",
+    "Conflict",
+    "DataNotAllowed",
+    "DataNotFound",
+    "EditNotFound",
+    "EvalNotFound",
+    "EvalSettled",
+    "HeadMoved",
+    "Json",
+    "KeyInFlight",
+    "KeyReused",
+    "LabelTaken",
+    "ModelExists",
+    "ModelFailed",
+    "ModelNotFound",
+    "ModelNotReady",
+    "ModelRequired",
+    "NoEditorNeeded",
+    "NoRecords",
+    "NoRequests",
+    "NotFound",
+    "NothingMeasured",
+    "OrderSettled",
+    "PlotNotFound",
+    "Poisoned",
+    "ProbeTimedOut",
+    "QueueFull",
+    "QueueUnavailable",
+    "Refused",
+    "ServiceError",
+    "SnapshotNotFound",
+    "SnapshotOfAnotherModel",
+    "SourceNotAllowed",
+    "SourceNotFound",
+    "Unavailable",
+    "UnknownParameter",
+    "WrongInput",
+    "as_error",
+]
