@@ -65,6 +65,11 @@ class MendRecipe:
         32, "records kept apart, on which the net is judged", low=1, high=10_000
     )
     check_every: int = knob(1000, "iterations between two looks at them", low=1, high=1e7)
+    keep_by: Literal["loss", "success"] = option(
+        "loss",
+        "which network is kept: the one with the lowest loss on them, or with the highest harmonic "
+        "mean of efficacy, paraphrase and neighborhood",
+    )
     patience: int = knob(
         20_000, "training ends when so many iterations brought nothing better", low=1, high=1e7
     )
@@ -83,7 +88,8 @@ RECIPES: Mapping[str, Mapping[str, object]] = {
         "pool": 96,
         "passes": 4,
         "neighbors": 3,
-        "check_records": 48,
+        "check_records": 64,
+        "keep_by": "success",
         "check_every": 400,
         "patience": 4000,
     },

@@ -32,6 +32,16 @@ class Check:
     paraphrase: float
     neighborhood: float
 
+    @property
+    def success(self) -> float:
+        """Harmonic mean of efficacy, paraphrase and neighborhood, from 0 to 1."""
+        parts = (self.efficacy, self.paraphrase, self.neighborhood)
+        return len(parts) / sum(1 / part for part in parts) if all(parts) else 0.0
+
+    def worth(self, recipe: MendRecipe) -> float:
+        """By what networks of one recipe are compared; the larger the better."""
+        return self.success if recipe.keep_by == "success" else -self.loss
+
 
 def exercises(
     view: "ModelView", names: Sequence[str], first: int, records: Sequence["EditRequest"]

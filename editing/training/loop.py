@@ -38,7 +38,7 @@ class Training:
 
     done      iterations, each on one record
     checks    what was found on the records kept apart, oldest first
-    best      the network's tensors at the check with the lowest loss
+    best      the network's tensors at the check that is worth most to the recipe
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Training:
     @property
     def best_check(self) -> Check | None:
         """The check of the network that is kept."""
-        return min(self.checks, key=lambda one: one.loss, default=None)
+        return max(self.checks, key=lambda one: one.worth(self.recipe), default=None)
 
     @property
     def over(self) -> bool:
@@ -101,7 +101,7 @@ class Training:
         check = yield from judged(self.view, self.net, self._tests, self.recipe, self.done)
         before = self.best_check
         self.checks.append(check)
-        if before is None or check.loss < before.loss:
+        if before is None or check.worth(self.recipe) > before.worth(self.recipe):
             self.best = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
         yield Trained("train", self.done, self.recipe.iterations, check=check)
         return check
