@@ -7,7 +7,15 @@ server that this client talks to. docs/client.md is the guide.
 from errata.aio import AsyncClient
 from errata.calls import Fact
 from errata.client import Client
-from errata.errors import ErrataError, OrderFailed, Refused, ServerNotRunning, WaitTimeout
+from errata.errors import (
+    ErrataError,
+    EvalFailed,
+    OrderFailed,
+    Refused,
+    ServerNotRunning,
+    WaitTimeout,
+)
+from errata.eval_results import Collision, Eval, Forecast, Foreseen, Suite
 from errata.results import (
     Diff,
     Editor,
@@ -26,11 +34,16 @@ from errata.sse import Event
 __all__ = [
     "AsyncClient",
     "Client",
+    "Collision",
     "Diff",
     "Editor",
     "ErrataError",
+    "Eval",
+    "EvalFailed",
     "Event",
     "Fact",
+    "Forecast",
+    "Foreseen",
     "Model",
     "Order",
     "OrderBrief",
@@ -41,6 +54,7 @@ __all__ = [
     "RestorePlan",
     "ServerNotRunning",
     "Snapshot",
+    "Suite",
     "Target",
     "Token",
     "WaitTimeout",

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from errata import calls, given, wire
+from errata.aio_measuring import AsyncMeasures
 from errata.calls import Call, Fact, Page, Terms
 from errata.client import LONG, PATIENCE, TIMEOUT
 from errata.errors import ErrataError, Refused
@@ -36,7 +37,7 @@ from errata.sse import Event
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncMeasures):
     """A connection to one server. The address is given, or ERRATA_URL, or this machine's."""
 
     def __init__(

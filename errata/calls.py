@@ -42,6 +42,7 @@ class Call(Generic[T]):
     # surely did not.
     repeatable: bool = True
     hold: float = 0.0  # seconds that the server may hold the answer back
+    bare: bool = False  # its answer is no JSON: `read` is given the bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +93,19 @@ class Terms:
 
 def models(after: str | None = None) -> Call[Page[Model]]:
     """List the registered models."""
-    return _page("/models", Model.of, after)
+    return paged("/models", Model.of, after)
 
 
 def model(model: str) -> Call[Model]:
     """Look at one model."""
-    return Call(method="GET", path=_path("models", model), read=Model.of)
+    return Call(method="GET", path=path_of("models", model), read=Model.of)
 
 
 def model_if_moved(model: str, head: str) -> Call[Model | None]:
     """Look at one model unless its head is `head` still."""
     return Call(
         method="GET",
-        path=_path("models", model),
+        path=path_of("models", model),
         headers={"If-None-Match": given.etag("head", head)},
         read=lambda data: None if data is None else Model.of(data),
     )
@@ -120,7 +121,7 @@ def register_model(source: str | Mapping[str, Any], name: str | None) -> Call[Mo
 
 def remove_model(model: str) -> Call[None]:
     """Take a model out of service."""
-    path = _path("models", model)
+    path = path_of("models", model)
     return Call(method="DELETE", path=path, read=lambda _: None, repeatable=False)
 
 
@@ -135,10 +136,10 @@ def editors() -> Call[list[Editor]]:
 
 def probe(model: str, prompts: str | Sequence[str], asked: Json) -> Call[list[Probe]]:
     """Ask the model."""
-    body = {"prompts": [prompts] if isinstance(prompts, str) else list(prompts), **_given(asked)}
+    body = {"prompts": [prompts] if isinstance(prompts, str) else list(prompts), **said(asked)}
     return Call(
         method="POST",
-        path=_path("models", model, "probe"),
+        path=path_of("models", model, "probe"),
         json=body,
         read=lambda data: [Probe.of(each) for each in data["data"]],
     )
@@ -151,7 +152,7 @@ def edit(
     asked: Json, fact: Fact, requests: Sequence[Mapping[str, Any]] | None, terms: Terms
 ) -> Call[Order]:
     """Order an edit: one fact, or a list of requests."""
-    one = _given(fact)
+    one = said(fact)
     if bool(one) == (requests is not None):
         message = "give the fields of one fact, or requests=[...]"
         raise TypeError(message)
@@ -160,7 +161,7 @@ def edit(
         if requests is None
         else {"requests": [given.fields("a request", each) for each in requests]}
     )
-    return _order("/edits", _given(asked) | facts, terms)
+    return _order("/edits", said(asked) | facts, terms)
 
 
 def hparams(knobs: Mapping[str, Any] | None) -> Json | None:
@@ -170,27 +171,27 @@ def hparams(knobs: Mapping[str, Any] | None) -> Json | None:
 
 def statistics(model: str, asked: Json, terms: Terms) -> Call[Order]:
     """Order what an editor needs to be prepared ahead of the first edit."""
-    return _order(_path("models", model, "statistics"), _given(asked), terms)
+    return _order(path_of("models", model, "statistics"), said(asked), terms)
 
 
 def restore(snapshot: str, asked: Json, terms: Terms) -> Call[Order]:
     """Order that the content of an older snapshot becomes the head."""
-    return _order(_path("snapshots", snapshot, "restore"), _given(asked) or None, terms)
+    return _order(path_of("snapshots", snapshot, "restore"), said(asked) or None, terms)
 
 
 def plan_restore(snapshot: str, asked: Json) -> Call[RestorePlan]:
     """Ask what a restore would do."""
     return Call(
         method="POST",
-        path=_path("snapshots", snapshot, "restore"),
-        json={**_given(asked), "dry_run": True},
+        path=path_of("snapshots", snapshot, "restore"),
+        json={**said(asked), "dry_run": True},
         read=RestorePlan.of,
     )
 
 
 def cancel(edit: str, hold: float) -> Call[Order]:
     """Take an order back."""
-    path = _path("edits", edit, "cancel")
+    path = path_of("edits", edit, "cancel")
     return Call(method="POST", path=path, headers=_prefer(hold), read=Order.of, hold=hold)
 
 
@@ -206,17 +207,17 @@ def settled_before(error: Refused) -> bool:
 
 def order(edit: str) -> Call[Order]:
     """Look at one order."""
-    return Call(method="GET", path=_path("edits", edit), read=Order.of)
+    return Call(method="GET", path=path_of("edits", edit), read=Order.of)
 
 
 def edits(filters: Json, after: str | None = None) -> Call[Page[Order]]:
     """List orders."""
-    return _page("/edits", Order.of, after, filters)
+    return paged("/edits", Order.of, after, filters)
 
 
 def events_path(edit: str) -> str:
     """Give the path of an order's events."""
-    return _path("edits", edit, "events")
+    return path_of("edits", edit, "events")
 
 
 # --- snapshots -----------------------------------------------------------------------------------
@@ -224,24 +225,24 @@ def events_path(edit: str) -> str:
 
 def snapshots(model: str, after: str | None = None) -> Call[Page[Snapshot]]:
     """List the snapshots of a model."""
-    return _page(_path("models", model, "snapshots"), Snapshot.of, after)
+    return paged(path_of("models", model, "snapshots"), Snapshot.of, after)
 
 
 def snapshot(snapshot: str) -> Call[Snapshot]:
     """Look at one snapshot."""
-    return Call(method="GET", path=_path("snapshots", snapshot), read=Snapshot.of)
+    return Call(method="GET", path=path_of("snapshots", snapshot), read=Snapshot.of)
 
 
 def label(snapshot: str, label: str | None) -> Call[Snapshot]:
     """Name a snapshot, or take its name away."""
-    path = _path("snapshots", snapshot)
+    path = path_of("snapshots", snapshot)
     return Call(method="PATCH", path=path, json={"label": label}, read=Snapshot.of)
 
 
 def diff(snapshot: str, to: str | None) -> Call[Diff]:
     """Compare two snapshots of a model."""
-    path = _path("snapshots", snapshot, "diff")
-    return Call(method="GET", path=path, params=_given({"to": to}), read=Diff.of)
+    path = path_of("snapshots", snapshot, "diff")
+    return Call(method="GET", path=path, params=said({"to": to}), read=Diff.of)
 
 
 # --- small parts ---------------------------------------------------------------------------------
@@ -258,18 +259,20 @@ def _order(path: str, body: Json | None, terms: Terms) -> Call[Order]:
     )
 
 
-def _page(
+def paged(
     path: str, read: Callable[[Any], T], after: str | None, filters: Json | None = None
 ) -> Call[Page[T]]:
+    """Ask for one page of a list."""
+
     def made(data: Json) -> Page[T]:
         following = data["next"] if data.get("has_more") else None
         return Page([read(each) for each in data["data"]], following)
 
-    params = _given({**(filters or {}), "limit": PAGE, "after": after})
+    params = said({**(filters or {}), "limit": PAGE, "after": after})
     return Call(method="GET", path=path, params=params, read=made)
 
 
-def _path(*parts: str) -> str:
+def path_of(*parts: str) -> str:
     """Write a path. Raises BadArgument for a name that would not stay one part of it."""
     try:
         return "/" + "/".join(quote(given.part(part), safe="") for part in parts)
@@ -277,7 +280,8 @@ def _path(*parts: str) -> str:
         raise BadArgument("an id", f"is no text: {error}") from error
 
 
-def _given(fields: Mapping[str, Any]) -> Json:
+def said(fields: Mapping[str, Any]) -> Json:
+    """Leave out what was not given."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -20,6 +20,7 @@ from errata import calls, given, wire
 from errata.calls import Call, Fact, Page, Terms
 from errata.errors import ErrataError, Refused
 from errata.following import BROKEN, SILENCE, OnProgress, Tail, Waiting, applied
+from errata.measuring import Measures
 from errata.results import (
     Diff,
     Editor,
@@ -38,7 +39,7 @@ PATIENCE = 15.0  # seconds for which a request that was not answered is sent aga
 LONG = 600.0  # seconds that one waits for an order
 
 
-class Client:
+class Client(Measures):
     """A connection to one server. The address is given, or ERRATA_URL, or this machine's."""
 
     def __init__(

@@ -4,6 +4,8 @@ ErrataError
   Refused                the server said no: a problem+json, with the server's own code
   OrderFailed            the order was settled, but not applied
   WaitTimeout            the order is not settled yet
+    EvalUnfinished         the eval is not settled yet
+  EvalFailed             the eval was settled, but not finished
   Unreachable            no answer came
     ServerNotRunning       nobody listens at the address
     ConnectionLost         the connection broke before the answer was whole
@@ -21,6 +23,7 @@ ErrataError
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from errata.eval_results import Eval
 from errata.results import Json, Order
 
 # What every problem+json has; the rest are the fields of its code.
@@ -80,6 +83,33 @@ class WaitTimeout(ErrataError):
             fields={"edit": order.id, "status": order.status},
         )
         self.order = order
+
+
+class EvalUnfinished(WaitTimeout):
+    """The eval is not settled yet. It goes on; wait again."""
+
+    def __init__(self, found: Eval, seconds: float) -> None:
+        ErrataError.__init__(
+            self,
+            f"the eval {found.id} is still {found.status} after {seconds:g} s, {found.done} of "
+            f"{found.total} cases done. It goes on: `errata eval {found.id}` follows it, "
+            f"`errata eval {found.id} --cancel` stops it",
+            fields={"eval": found.id, "status": found.status},
+        )
+        self.eval = found
+
+
+class EvalFailed(ErrataError):
+    """The eval was settled as failed or cancelled; what it has measured is kept."""
+
+    default = "eval-failed"
+
+    def __init__(self, found: Eval) -> None:
+        error = found.error or {}
+        detail = error.get("detail") or f"the eval {found.id} is {found.status}"
+        fields = {name: value for name, value in error.items() if name not in _PLAIN}
+        super().__init__(detail, code=error.get("code"), fields=fields)
+        self.eval = found
 
 
 class Unreachable(ErrataError):

@@ -19,6 +19,11 @@ def default_cache_folder() -> Path:
     return Path(base) / "errata"
 
 
+def benchmark_folder() -> Path:
+    """Give the folder of benchmark data: ERRATA_DATA, or this user's own."""
+    return Path(os.environ.get("ERRATA_DATA") or default_data_folder() / "benchmarks")
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a data folder, as the lock file tells it."""

@@ -115,6 +115,8 @@ class Pages:
 def answer(call: Call[T], response: httpx.Response, url: str) -> T:
     """Read a good answer. Raises NotErrata or OtherVersion for one that cannot be read."""
     data: Any = None
+    if call.bare:
+        return call.read(response.content)
     if response.status_code not in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
         try:
             data = response.json()

@@ -28,6 +28,11 @@ def editors(ctx: typer.Context, incomplete: str) -> Offer:
     return _ask(ctx, incomplete, lambda client: ((e.name, e.summary) for e in client.editors()))
 
 
+def suites(ctx: typer.Context, incomplete: str) -> Offer:
+    """Offer the suites, with what they measure."""
+    return _ask(ctx, incomplete, lambda client: ((s.name, s.summary) for s in client.suites()))
+
+
 def snapshots(ctx: typer.Context, incomplete: str) -> Offer:
     """Offer the snapshots of the model: labels first, then ids."""
 

@@ -47,11 +47,20 @@ def from_file(file: Path) -> list[Json]:
     return requests
 
 
-def hparams(given: list[str] | None) -> Json:
+def from_one_or_many(file: Path) -> list[Json]:
+    """Read one fact, or a list of them."""
+    try:
+        data: Any = json.loads(file.read_text())
+    except ValueError:
+        data = None
+    return [data] if isinstance(data, dict) and "requests" not in data else from_file(file)
+
+
+def hparams(given: list[str] | None, flag: str = "--hparam") -> Json:
     """Read NAME=JSON; a dotted name goes into a block: search.steps=20."""
     made: Json = {}
     for each in given or ():
-        name, text = _pair(each, "--hparam")
+        name, text = _pair(each, flag)
         try:
             value = json.loads(text)
         except ValueError:
@@ -61,7 +70,7 @@ def hparams(given: list[str] | None) -> Json:
         for block in blocks:
             place = place.setdefault(block, {})
             if not isinstance(place, dict):
-                message = f"--hparam {each!r}: {block!r} is already a value"
+                message = f"{flag} {each!r}: {block!r} is already a value"
                 raise typer.BadParameter(message)
         place[last] = value
     return made

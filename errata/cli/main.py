@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from errata.cli import look, orders, states
+from errata.cli import look, measure, orders, states
+from errata.cli.bench import bench
+from errata.cli.data import data
 from errata.cli.demo import demo
 from errata.cli.train import train
 from errata.cli.up import up
@@ -28,10 +30,18 @@ COMMANDS = {
         states.diff,
         watch,
     ),
+    "Measure": (measure.forecast, measure.suites, measure.evals),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.command("eval", rich_help_panel="Measure")(measure.evaluate)
+app.command(
+    "bench",
+    rich_help_panel="Measure",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(bench)
+app.add_typer(data, name="data", rich_help_panel="Measure")
 app.add_typer(train, name="train", rich_help_panel="Run")
 
 

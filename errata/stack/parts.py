@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from errata.places import default_cache_folder
+from errata.places import benchmark_folder, default_cache_folder
 from errata.stack.child import Child, Command
 from errata.stack.door import base_url
 from errata.stack.folder import DataFolder
@@ -37,7 +37,9 @@ def environment(
     database_url, redis_url = urls
     roots = [os.environ.get("ERRATA_MODEL_ROOTS", "")]
     roots += [str(path) for path in map(local_path, options.models) if path]
+    data = os.environ.get("ERRATA_DATA_ROOTS") or str(benchmark_folder().absolute())
     given = {
+        "ERRATA_DATA_ROOTS": data,
         "ERRATA_DATABASE_URL": database_url,
         "ERRATA_REDIS_URL": redis_url,
         "ERRATA_DATA_DIR": str(folder.path),

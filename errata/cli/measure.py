@@ -1,0 +1,216 @@
+"""Commands that measure: eval, evals, suites, forecast."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from errata.cli import complete, eval_tables, facts, names, records
+from errata.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    AsJson,
+    Editor,
+    Hparam,
+    Model,
+    Url,
+    console,
+    put,
+    put_json,
+    put_list,
+    server,
+)
+from errata.client import Client
+from errata.errors import BadArgument
+from errata.eval_results import Eval
+from errata.measuring import DAY
+
+Plot = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="[NAME=]FILE",
+        help="Draw a picture into a .png or .svg; without NAME the suite's first. Repeatable.",
+    ),
+]
+
+
+def evaluate(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE|EVAL",
+            help="What to measure (`errata suites`), or the id of an eval to follow.",
+            autocompletion=complete.suites,
+        ),
+    ],
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A file or folder here, or the name of a dataset of the server."),
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="The first record.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many records.")] = None,
+    snapshot: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to measure: an id, a label or a seq. Repeatable. [default: the head]",
+            autocompletion=complete.snapshots,
+        ),
+    ] = None,
+    editor: Editor = None,
+    hparam: Hparam = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=JSON", help="Of the suite. Repeatable.")
+    ] = None,
+    plot: Plot = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write all of it into one .html, with the pictures.")
+    ] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Print the rows, as JSON lines.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Stop this eval.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has ended.")] = True,
+    timeout: Annotated[float, typer.Option(min=0, metavar="SECONDS")] = DAY,
+    model: Model = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model as it is, or what an editor would do to it; nothing is changed.
+
+    Ctrl-C leaves the eval alone: it goes on, and its id brings you back to it.
+    """
+    with server(url, as_json) as client:
+        if suite.startswith("evl_"):
+            found = client.cancel_eval(suite) if cancel else client.eval(suite)
+        else:
+            name = names.model(client, model)
+            named, sent = records.given(data, offset=offset, limit=limit)
+            found = client.evaluate(
+                suite,
+                model=name,
+                snapshots=[names.snapshot(client, each, name) for each in snapshot or ()] or None,
+                editor=editor,
+                hparams=facts.hparams(hparam),
+                data=named,
+                records=sent,
+                options=facts.hparams(option, "--option"),
+                wait=False,
+            )
+        if wait and not found.settled:
+            found = _followed(client, found, timeout, as_json)
+        _draw(client, found, plot or [], page)
+        if rows:
+            for row in client.eval_rows(found.id):
+                put_json(row)
+        else:
+            put(found) if as_json else eval_tables.show(console(), found)
+        if found.settled and not found.finished:
+            raise typer.Exit(FAILED)
+
+
+def evals(
+    *,
+    model: Model = None,
+    suite: Annotated[str | None, typer.Option(help="Only of this suite.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many of the newest. [default: all]")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was measured."""
+    with server(url, as_json) as client:
+        name = names.model(client, model) if model is not None else None
+        found = list(islice(client.evals(model=name, suite=suite), limit))
+    put_list(found) if as_json else console().print(eval_tables.evals(found))
+
+
+def suites(url: Url = None, as_json: AsJson = False) -> None:
+    """List what can be measured."""
+    with server(url, as_json) as client:
+        found = client.suites()
+    put_list(found) if as_json else console().print(eval_tables.suites(found))
+
+
+def forecast(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="JSON: one request, or a list of them, each with its `ripples`.",
+        ),
+    ],
+    *,
+    model: Model = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say, before an edit is made, which questions it would move and which live edits it meets."""
+    with server(url, as_json) as client:
+        name = names.model(client, model)
+        told: list[Any] = []
+        for request in facts.from_one_or_many(file):
+            ripples = request.pop("ripples", [])
+            found = client.forecast(name, request, ripples)
+            told.append(found)
+            if not as_json:
+                eval_tables.show_forecast(console(), request, found)
+    if as_json:
+        put_list(told)
+
+
+def _followed(client: Client, found: Eval, timeout: float, as_json: bool) -> Eval:
+    out = console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+        disable=not out.is_terminal,
+    )
+    task = bar.add_task(found.suite, total=found.total or None, rate="")
+
+    def show(seen: Eval) -> None:
+        _advance(bar, task, seen)
+
+    try:
+        with bar:
+            return client.wait_eval(found.id, timeout=timeout, on_progress=show)
+    except KeyboardInterrupt as error:
+        told = f"stopped; {found.id} goes on: `errata eval {found.id}` follows it"
+        if not as_json:
+            out.print(f"errata: {told}", markup=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def _advance(bar: Progress, task: TaskID, seen: Eval) -> None:
+    rate = seen.progress.get("rate")
+    told = seen.status if rate is None else f"{rate:.2f}/s"
+    bar.update(task, total=seen.total or None, completed=seen.done, rate=told)
+
+
+def _draw(client: Client, found: Eval, plots: list[Path], page: Path | None) -> None:
+    for each in plots:
+        name, equals, rest = str(each).partition("=")
+        file = Path(rest) if equals else each
+        wanted = name if equals else next(iter(found.plots), "")
+        if not wanted:
+            raise BadArgument("--plot", f"asks for a picture, and {found.suite} has none")
+        kind = file.suffix.removeprefix(".").lower()
+        if kind not in {"png", "svg"}:
+            raise BadArgument("--plot", f"is {file}, and must end in .png or .svg")
+        file.write_bytes(client.plot(found.id, wanted, format=kind))
+    if page is not None:
+        page.write_text(client.eval_report(found.id), "utf-8")

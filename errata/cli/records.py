@@ -1,0 +1,53 @@
+"""Records that a person names: a file of this machine, or a dataset that the server reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+Json = dict[str, Any]
+
+
+def given(
+    data: str | None, *, offset: int, limit: int | None
+) -> tuple[Json | None, list[Json] | None]:
+    """What to send: the name of a dataset with a slice of it, or the records of a local file."""
+    if data is None:
+        return None, None
+    path = Path(data)
+    if not path.exists():
+        slice_of = {"offset": offset or None, "limit": limit}
+        return {"name": data} | {k: v for k, v in slice_of.items() if v is not None}, None
+    found = _read(path)
+    end = None if limit is None else offset + limit
+    return None, found[offset:end]
+
+
+def requests(file: Path) -> list[Json]:
+    """All records of one file."""
+    return _read(file)
+
+
+def _read(path: Path) -> list[Json]:
+    """A list of JSON objects: of a .json file, of the lines of a .jsonl, of a folder's files."""
+    if path.is_dir():
+        found = [_parsed(file, file.read_text("utf-8")) for file in sorted(path.glob("*.json"))]
+        records: Any = [
+            one for each in found for one in (each if isinstance(each, list) else [each])
+        ]
+    elif path.suffix == ".jsonl":
+        lines = path.read_text("utf-8").splitlines()
+        records = [_parsed(path, line) for line in lines if line.strip()]
+    else:
+        records = _parsed(path, path.read_text("utf-8"))
+    if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
+        raise typer.BadParameter(f"{path} must hold a list of objects", param_hint="--data")
+    return records
+
+
+def _parsed(path: Path, text: str) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{path} is not JSON: {error}", param_hint="--data") from error
