@@ -78,7 +78,7 @@ SUITES: Mapping[str, Suite] = {
             cases="editing.datasets.known_facts:tracing_cases",
             measure="editing.evals.tracing:measure",
             summarise="editing.evals.tracing:summarise",
-            datasets=("known_facts",),
+            datasets=("known-facts",),
             plots=("tracing",),
         ),
         Suite(
@@ -89,7 +89,7 @@ SUITES: Mapping[str, Suite] = {
             options=RippleOptions,
             cases="editing.datasets.ripple:cases",
             measure="editing.evals.ripple:measure",
-            summarise="editing.evals.ripple:summarise",
+            summarise="editing.evals.ripple_summary:summarise",
             datasets=("ripple-popular", "ripple-recent", "ripple-random", "knowedit-ripple"),
             edits=True,
             plots=("ripple",),

@@ -17,6 +17,7 @@ from .counterfact import (
     success_rate,
 )
 from .drift import Drift, base_logprobs, measure_drift
+from .ripple import request_ripples
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -33,6 +34,7 @@ def promotion_report(
 
     Every number has its `n` and its value `before`; null where there was nothing to measure.
     `earlier` are facts of earlier live edits: the share still answered, greedily, is reported.
+    Where requests carry ripples, so is the share of those (`ripple`, with its criteria).
     """
     head = view.current
     rival = yield from rivals(view, requests)
@@ -45,6 +47,7 @@ def promotion_report(
     yield Step("measure", 1, 1)
     drift_before = yield from measure_drift(view, head, base)
     drift = yield from under(view, after, measure_drift(view, after, base))
+    ripple = yield from request_ripples(view, requests, after)
     return {
         "efficacy": {
             "success": _rate(success_rate, [f.prompt for f in new], [f.prompt for f in old]),
@@ -62,6 +65,7 @@ def promotion_report(
             _row(request, text, now, was)
             for request, text, now, was in zip(requests, rival, new, old, strict=True)
         ],
+        **({} if ripple is None else {"ripple": ripple}),
     }
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from editing.errors import EmptyField
+from editing.run import finish
 from editing.step import Step
 
 from .partial import left_padded, positions_of
@@ -56,6 +57,13 @@ def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[
     Returns the continuations, and the logits [B, vocabulary] of their first tokens. Raises
     EmptyField or TextTooLong.
     """
+    return finish(greedily(view, prompts, max_tokens))
+
+
+def greedily(
+    view: "ModelView", prompts: Sequence[str], max_tokens: int
+) -> Generator[Step, None, tuple[list[str], Tensor]]:
+    """`greedy` with a Step after each token."""
     rows_asked = [encode(view.tokenizer, view.asked(prompt)) for prompt in prompts]
     decoder = Decoder(view, rows_asked, max_tokens)
     ends = _end_tokens(view)
@@ -74,6 +82,7 @@ def greedy(view: "ModelView", prompts: Sequence[str], max_tokens: int) -> tuple[
         if not open_rows:
             break
         decoder.append(tokens)
+        yield Step("measure", count + 1, max_tokens)
     return [_decoded(view, row) for row in rows], first
 
 
