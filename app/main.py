@@ -9,7 +9,18 @@ from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
 
 from app import logs
-from app.api import editors, edits, evals, health, models, openapi, probes, problems, snapshots
+from app.api import (
+    editors,
+    edits,
+    evals,
+    forecasts,
+    health,
+    models,
+    openapi,
+    probes,
+    problems,
+    snapshots,
+)
 from app.api.deps import House
 from app.api.doors import only_known_parameters
 from app.api.limits import BodyLimit, Counted
@@ -35,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         dependencies=[Depends(only_known_parameters)],
     )
     app.state.house = house = _house(settings)
-    for room in (edits, models, probes, snapshots, editors, evals, health):
+    for room in (edits, models, probes, forecasts, snapshots, editors, evals, health):
         app.include_router(room.router)
     problems.install(app)
     openapi.install(app)

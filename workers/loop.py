@@ -89,7 +89,8 @@ class Loop:
                 continue
             left = max(min(until, self._evals_rest_until) - time.monotonic(), 0)
             self._pulse.tick(left + self._budgets.step)
-            self._bell.wait(left)
+            if not self._prober.busy:
+                self._bell.wait(left)
             self._answer(math.inf)
 
     def _measured(self) -> bool:
@@ -109,6 +110,7 @@ class Loop:
         """Answer probes; an order waits for one batch, and for more as long as its step took."""
         self._pulse.tick(self._budgets.solve)
         self._prober.answer(seconds)
+        self._prober.go_on(0 if seconds == math.inf else seconds)
 
     def _tell(self, said: Step | Pause) -> None:
         order = self._foreman.in_hand

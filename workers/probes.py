@@ -1,7 +1,8 @@
 """Probes between two steps: what waits is answered in batches, each snapshot in its turn.
 
 An order shares the model with them fairly: behind a step they have one batch, and further ones for
-no longer than the step took. Without an order they have all the time there is.
+no longer than the step took. Without an order they have all the time there is. Questions that take
+many steps themselves (workers/questions.py) go on one step at a time, behind the short ones.
 """
 
 import math
@@ -23,6 +24,7 @@ from editing.model.state import State
 from editing.probe import probe
 from workers.host import ModelHost
 from workers.patience import is_away
+from workers.questions import Question, question
 
 _ROWS = 32  # prompts that go through the model together
 
@@ -91,12 +93,51 @@ class Prober:
         self._reply = reply
         self._tick = tick
         self._answered = answered  # told when the question was put
+        self._long: deque[tuple[ProbeMessage, Question]] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a long question is under way."""
+        return bool(self._long)
+
+    def unfinished(self) -> list[ProbeMessage]:
+        """The long questions that nobody has answered yet; they begin anew with the next worker."""
+        return [message for message, _ in self._long]
+
+    def go_on(self, seconds: float = math.inf) -> None:
+        """Do a step of the long question that came first; further ones while there is time."""
+        until = time.monotonic() + seconds
+        while self._long and not len(self._inbox):
+            self._tick()
+            message, work = self._long[0]
+            reply = self._stepped(message, work)
+            if reply is not None:
+                self._long.popleft()
+                self._reply(message.id, reply)
+                self._answered(message.asked_at)
+            if time.monotonic() >= until:
+                return
+
+    def _stepped(self, message: ProbeMessage, work: Question) -> ProbeReply | None:
+        """One step of a long question; its reply once there is one."""
+        if message.deadline < time.time():
+            work.close()
+            return ProbeReply(ok=False, error={"code": "probe-timed-out", "detail": "too late"})
+        try:
+            next(work)
+        except StopIteration as end:
+            return ProbeReply(ok=True, data=[end.value])
+        except Exception as error:  # noqa: BLE001 - it is told to those it concerns
+            return ProbeReply(ok=False, error=_told(error, message.snapshot or self._host.head))
+        return None
 
     def answer(self, seconds: float = math.inf) -> int:
         """Answer what waits, a batch at least, no further one when the time is over; count them."""
         until, answered = time.monotonic() + seconds, 0
         while messages := self._inbox.take(_ROWS):
-            answered += self._answer([m for m in messages if m.deadline > time.time()])
+            heard = [m for m in messages if m.deadline > time.time()]
+            self._long.extend((m, question(self._host, m)) for m in heard if m.about)
+            answered += self._answer([m for m in heard if not m.about])
             if time.monotonic() >= until:
                 break
         return answered

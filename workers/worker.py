@@ -213,7 +213,7 @@ class Worker:
         # Last in, first out: the order goes back first, the lease is given up last.
         leaving.callback(relay.stop)
         leaving.callback(herald.stop)
-        leaving.callback(lambda: probes.give_back(inbox.take()))
+        leaving.callback(lambda: probes.give_back([*prober.unfinished(), *inbox.take()]))
         leaving.callback(probes.stop)
         leaving.callback(orders.stop)
         leaving.callback(probes.hush)

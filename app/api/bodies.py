@@ -15,7 +15,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.api.body import Body, Json
-from app.api.facts import ENTITY, RELATION, AnyRequestIn, RelationIn, RequestIn, perspective
+from app.api.facts import (
+    ENTITY,
+    MAX_ASKED,
+    RELATION,
+    AnyRequestIn,
+    RelationIn,
+    RequestIn,
+    RippleIn,
+    perspective,
+)
 from app.services.models import SOURCE_FIELDS
 from app.services.submit import DEFAULT_EDITOR
 
@@ -228,3 +237,11 @@ class EvalIn(Body):
                 "snapshots_twice", "give `snapshot` or `snapshots`, and not both"
             )
         return self
+
+
+class ForecastIn(Body):
+    """An edit that was not made yet, and the questions that one wonders about."""
+
+    request: AnyRequestIn
+    ripples: list[RippleIn] = Field(default=[], max_length=MAX_ASKED)
+    snapshot: str | None = Field(default=None, description="An older state; the head without it.")

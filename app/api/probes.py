@@ -13,6 +13,9 @@ from app.api.deps import House, HouseDep
 from app.api.problems import problems
 from app.api.schemas import ProbeOut
 from app.errors import (
+    AnswerRequired,
+    EditNotFound,
+    Json,
     ModelFailed,
     ModelNotFound,
     ModelNotReady,
@@ -29,6 +32,8 @@ from editing.errors import TextTooLong
 router = APIRouter(prefix="/models/{model_id}/probe", tags=["probes"])
 
 PROBLEMS: Any = problems(
+    AnswerRequired,
+    EditNotFound,
     ModelNotFound,
     SnapshotNotFound,
     SnapshotOfAnotherModel,
@@ -56,6 +61,18 @@ async def probe_once(
         list[Annotated[str, Field(min_length=1, max_length=500)]],
         Query(max_length=16, description="How likely is this to follow?"),
     ] = [],  # noqa: B006  (FastAPI copies it)
+    answer: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=500,
+            description="Says how this answer hangs together with an edit: `gradsim`, of the model "
+            "before it, and, once it is applied, `ripple`.",
+        ),
+    ] = None,
+    edit: Annotated[
+        str | None, Query(description="With `answer`: which edit; the last live ones without it.")
+    ] = None,
     snapshot: Annotated[str | None, Query(description="An older state.")] = None,
     top_k: Annotated[int, Query(ge=0, le=MAX_TOP)] = 5,
     max_tokens: Annotated[int, Query(ge=0, le=MAX_TOKENS)] = 20,
@@ -73,7 +90,10 @@ async def probe_once(
     except ValidationError as error:
         found = [{**each, "loc": ("query", _asked_as(each["loc"]))} for each in error.errors()]
         raise RequestValidationError(found) from None
-    return (await _ask(house, model_id, asked))[0]
+    if edit is not None and answer is None:
+        raise AnswerRequired
+    about = None if answer is None else (answer, edit)
+    return (await _ask(house, model_id, asked, about))[0]
 
 
 @router.post("", responses=PROBLEMS, response_model_exclude_unset=True)
@@ -88,8 +108,10 @@ def _asked_as(loc: tuple[str | int, ...]) -> str:
     return {"prompts": "prompt", "targets": "target"}.get(name, name)
 
 
-async def _ask(house: House, model_id: str, asked: ProbeIn) -> list[ProbeOut]:
-    await run_in_threadpool(_check, house, model_id, asked)
+async def _ask(
+    house: House, model_id: str, asked: ProbeIn, answer: tuple[str, str | None] | None = None
+) -> list[ProbeOut]:
+    about = await run_in_threadpool(_check, house, model_id, asked, answer)
     asked_at = time.time()
     message = ProbeMessage(
         id=new_id("prb"),
@@ -101,11 +123,17 @@ async def _ask(house: House, model_id: str, asked: ProbeIn) -> list[ProbeOut]:
         compare=asked.compare,
         top_k=asked.top_k,
         max_tokens=asked.max_tokens,
+        about=about,
     )
     answers = await probe.ask(house.redis, model_id, message)
     return [ProbeOut.model_validate({"model": model_id, **answer}) for answer in answers]
 
 
-def _check(house: House, model_id: str, asked: ProbeIn) -> None:
+def _check(
+    house: House, model_id: str, asked: ProbeIn, answer: tuple[str, str | None] | None
+) -> Json | None:
     with house.database.tx() as tx:
         probe.check(tx, model_id, asked.snapshot, asked.compare)
+        if answer is None:
+            return None
+        return probe.about(tx, model_id, *answer, asked.snapshot)

@@ -276,6 +276,16 @@ class ProbeOut(BaseModel):
         default=None,
         description="The same prompt at the snapshot named as `compare`; only if one was.",
     )
+    gradsim: float | None = Field(
+        default=None,
+        description="Of `answer` with the fact of the edit that it is most alike, before the edit.",
+    )
+    facts: list[Json] = Field(
+        default=[], description="The facts of that edit, each with its `gradsim`."
+    )
+    ripple: Json | None = Field(
+        default=None, description="How `answer` moved from before the edit to after it."
+    )
 
 
 class EditorOut(BaseModel):

@@ -6,7 +6,7 @@ ServiceError
   WrongInput                          the caller can mend it
     ModelRequired  NoRequests  KeyReused  BadHeader  UnknownParameter
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
-    NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch
+    NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
     ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken  EvalSettled  NothingMeasured
   HeadMoved                           If-Match names another snapshot than the head
@@ -22,6 +22,7 @@ app/api/problems.py gives each of them one.
 """
 
 from .asked import (
+    AnswerRequired,
     BadHeader,
     BadModelId,
     EditNotFound,
@@ -73,6 +74,7 @@ from .world import (
 )
 
 __all__ = [
+    "AnswerRequired",
     "BadHeader",
     "BadMatch",
     "BadModelId",

@@ -143,3 +143,14 @@ class SourceNotFound(WrongInput):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"There is no model at {path}. Check the path.", path=path)
+
+
+class AnswerRequired(WrongInput):
+    """A probe that names an edit, and no answer to compare with it."""
+
+    code = "answer-required"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "`edit` says with which edit an answer is compared. Send `answer` too, or leave it out."
+        )

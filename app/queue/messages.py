@@ -114,6 +114,8 @@ class ProbeMessage(Message):
     compare: str | None = None
     top_k: int = 5
     max_tokens: int = 20
+    # A question that takes many steps: its `kind`, "gradsim" or "forecast", and what it is about.
+    about: Json | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,27 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import select
 
-from app.errors import Json, ModelFailed, ModelNotReady, ProbeTimedOut, QueueUnavailable, Refused
+from app.errors import (
+    EditNotFound,
+    Json,
+    ModelFailed,
+    ModelNotReady,
+    ProbeTimedOut,
+    QueueUnavailable,
+    Refused,
+)
 from app.queue import streams
 from app.queue.messages import ProbeMessage, ProbeReply
-from app.services import models, snapshots
+from app.services import edits, models, snapshots
 from app.store.db import Tx
+from app.store.tables import Edit
+from editing.request import EditRequest
 
 BLOCK_S = 2.0  # one blocking read: a dead connection is noticed after it
+LAST_EDITS = 8  # live edits that a question is compared with where it names none
+MOST_FACTS = 32  # of those edits together
 MARGIN_S = 3.0  # what the socket waits beyond the block
 
 
@@ -27,6 +40,40 @@ def check(tx: Tx, model_id: str, *shown: str | None) -> None:
     # A model that has a head was loaded once: its worker is on its way back, and worth waiting for.
     if model.head_id is None:
         raise ModelNotReady(model=model_id, status=model.status)
+
+
+def about(tx: Tx, model_id: str, answer: str, edit: str | None, snapshot: str | None) -> Json:
+    """What a worker must know to say how an answer hangs together with an edit, or with the last.
+
+    The facts of the edit, and the snapshots before and after it; without one, those of the latest
+    live edits, and the snapshot before the earliest of them. Raises EditNotFound.
+    """
+    if edit is not None:
+        order = edits.get(tx, edit)
+        if order.model_id != model_id or order.kind != "edit":
+            raise EditNotFound(edit)
+        wanted, after = [order], order.snapshot_id
+    else:
+        live = select(Edit).where(Edit.model_id == model_id, Edit.live)
+        wanted = list(tx.session.scalars(live.order_by(Edit.ord.desc()).limit(LAST_EDITS)))
+        after = snapshot or models.head_of(tx, model_id)
+    facts = [fact for order in wanted for fact in _facts(order)][:MOST_FACTS]
+    before = wanted[-1].parent_id if wanted and after else None
+    return {
+        "kind": "gradsim",
+        "answer": answer,
+        "facts": facts,
+        "before": before,
+        "after": after if before else None,
+    }
+
+
+def _facts(order: Edit) -> list[Json]:
+    requests = [EditRequest.from_dict(each) for each in order.payload.get("requests", [])]
+    return [
+        {"edit": order.id, "prompt": each.question, "target_new": each.target_new}
+        for each in requests
+    ]
 
 
 async def ask(redis: Redis, model_id: str, message: ProbeMessage) -> list[Json]:

@@ -19,7 +19,11 @@ Json = dict[str, Any]
 Picture = Callable[[Sequence[Json], Json], "Figure"]
 
 # name -> "module:function"; the suites' table says which pictures a suite has.
-PICTURES: Mapping[str, str] = {}
+PICTURES: Mapping[str, str] = {
+    "ripple": "editing.pictures.ripple:criteria",
+    "tracing": "editing.pictures.tracing:one_fact",
+    "tracing-roles": "editing.pictures.tracing:by_role",
+}
 
 FORMATS = ("png", "svg")
 
