@@ -136,7 +136,8 @@ class TestEqualsAutograd:
     ) -> None:
         equals_autograd(foreign(model_type, **config))
 
-    def test_in_small_batches_and_tiles(self, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("name", ["gpt2", "llama"])
+    def test_in_small_batches_and_tiles(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(passes, "_TOKENS", 12)
         monkeypatch.setattr(tally, "_ROWS", 9)
         monkeypatch.setattr(tally, "_FEW_ROWS", 9)
