@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from app.errors import Json, Poisoned, as_error
-from app.services import evals
+from app.services.eval_ends import end
 from app.services.settle import NotRunning, fence
 from app.store import journal
 from app.store.db import Tx
@@ -43,10 +43,10 @@ def claim(tx: Tx, model_id: str, *, epoch: int) -> ClaimedEval | None:
     fence(tx, model_id, epoch)
     while (found := _next(tx, model_id)) is not None:
         if found.cancel_requested:
-            evals.end(tx, found, "cancelled")
+            end(tx, found, "cancelled")
         elif found.attempts >= MAX_ATTEMPTS:
             error = as_error(Poisoned(attempts=found.attempts))
-            evals.end(tx, found, "failed", error=error)
+            end(tx, found, "failed", error=error)
         else:
             return _take(tx, found, epoch)
     return None
@@ -81,7 +81,7 @@ def settle(
 ) -> None:
     """End an eval. Raises Fenced or NotRunning."""
     found = _mine(tx, eval_id, epoch)
-    evals.end(tx, found, status, summary=summary, error=error, progress=None)
+    end(tx, found, status, summary=summary, error=error, progress=None)
 
 
 def put_back(tx: Tx, eval_id: str, *, epoch: int) -> None:
@@ -91,7 +91,7 @@ def put_back(tx: Tx, eval_id: str, *, epoch: int) -> None:
         return
     found.attempts = max(found.attempts - 1, 0)
     if found.cancel_requested:
-        evals.end(tx, found, "cancelled", progress=None)
+        end(tx, found, "cancelled", progress=None)
         return
     found.status = "queued"
     tx.session.flush()

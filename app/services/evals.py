@@ -18,6 +18,7 @@ from app.errors import EvalNotFound, EvalSettled, Json, ModelNotFound, NoEditorN
 from app.queue import outbox, streams
 from app.queue.messages import CancelEval, RunEval
 from app.services import models, snapshots
+from app.services.eval_ends import end
 from app.services.pages import Page, cut
 from app.services.settle import locked_model
 from app.services.submit import DEFAULT_EDITOR
@@ -187,24 +188,6 @@ def cancel(tx: Tx, eval_id: str) -> Eval:
         outbox.add(tx, streams.edits(found.model_id), CancelEval(eval_id=eval_id))
     tx.session.flush()
     return found
-
-
-def end(tx: Tx, found: Eval, status: str, **written: Any) -> None:  # noqa: ANN401
-    """Settle an eval. The caller has locked its row."""
-    found.status = status
-    found.settled_at = tx.session.scalars(select(func.clock_timestamp())).one()
-    for column, value in written.items():
-        setattr(found, column, value)
-    tx.session.flush()
-    journal.append(
-        tx,
-        "eval.settled",
-        model=found.model_id,
-        eval=found.id,
-        suite=found.suite,
-        status=status,
-        done=found.done,
-    )
 
 
 def packed(records: Sequence[Json]) -> bytes:

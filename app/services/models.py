@@ -18,6 +18,7 @@ from app.errors import (
     SourceNotAllowed,
     SourceNotFound,
 )
+from app.services.eval_ends import cancel_all
 from app.services.pages import Page, cut
 from app.services.settle import cancel, locked_model, require_head
 from app.store import journal
@@ -128,6 +129,7 @@ def remove(tx: Tx, model_id: str, *, if_match: str | None = None) -> None:
     )
     for edit in tx.session.scalars(unsettled.order_by(Edit.ord).with_for_update(key_share=True)):
         cancel(tx, edit)
+    cancel_all(tx, model_id)
     journal.append(tx, "model.removed", model=model_id)
 
 
