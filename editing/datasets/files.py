@@ -48,7 +48,7 @@ def _records(path: Path, largest: int) -> Iterator[object]:
             content = _parsed(file, _text(file, largest))
             yield from cast("list[object]", content) if isinstance(content, list) else [content]
     elif path.suffix == ".jsonl":
-        for line in _text(path, largest).splitlines():
+        for line in _text(path, largest).split("\n"):
             if line.strip():
                 yield _parsed(path, line)
     else:
@@ -64,7 +64,7 @@ def _text(path: Path, largest: int) -> str:
         why = f"{path.name} has {size} bytes; at most {largest} are read. Cut it into parts."
         raise BadRequest(why, path=str(path))
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # some tools begin a file with a mark
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path.name} is no UTF-8: {error}.", path=str(path)) from error
 
@@ -72,5 +72,5 @@ def _text(path: Path, largest: int) -> str:
 def _parsed(path: Path, text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"{path.name} is no JSON: {error}.", path=str(path)) from error

@@ -8,7 +8,14 @@ from typing import Any
 from editing.errors import EmptyField, UnknownSuite
 from editing.knobs import filled, schema_of
 
-from .options import RippleOptions, TracingOptions
+from .options import (
+    CounterFactOptions,
+    EfficacyOptions,
+    PerturbationOptions,
+    RippleOptions,
+    TracingOptions,
+    ZsreOptions,
+)
 
 Json = dict[str, Any]
 
@@ -79,7 +86,7 @@ SUITES: Mapping[str, Suite] = {
             measure="editing.evals.tracing:measure",
             summarise="editing.evals.tracing:summarise",
             datasets=("known-facts",),
-            plots=("tracing",),
+            plots=("tracing", "tracing-roles"),
         ),
         Suite(
             name="ripple",
@@ -93,6 +100,55 @@ SUITES: Mapping[str, Suite] = {
             datasets=("ripple-popular", "ripple-recent", "ripple-random", "knowedit-ripple"),
             edits=True,
             plots=("ripple",),
+        ),
+        Suite(
+            name="counterfact",
+            title="CounterFact",
+            source="2202.05262 section 3.3",
+            summary="Efficacy, paraphrase, neighborhood, fluency and consistency of edits.",
+            options=CounterFactOptions,
+            cases="editing.datasets.counterfact:cases",
+            measure="editing.evals.counterfact:measure",
+            summarise="editing.evals.counterfact:summarise",
+            datasets=("counterfact", "counterfact-flat"),
+            edits=True,
+        ),
+        Suite(
+            name="zsre",
+            title="zsRE",
+            source="2110.11309 section 5; 2210.07229 section 5",
+            summary="Token accuracy of questions, of rephrases, and of what must stay.",
+            options=ZsreOptions,
+            cases="editing.datasets.zsre:cases",
+            measure="editing.evals.zsre:measure",
+            summarise="editing.evals.zsre:summarise",
+            datasets=("zsre",),
+            edits=True,
+        ),
+        Suite(
+            name="efficacy",
+            title="Edit requests, before and after",
+            source="2202.05262 section 3.3",
+            summary="How your own requests are answered: as it is, or before and after an edit.",
+            options=EfficacyOptions,
+            cases="editing.datasets.requests:cases",
+            measure="editing.evals.efficacy:measure",
+            summarise="editing.evals.efficacy:summarise",
+            datasets=("counterfact", "counterfact-flat"),
+            may_edit=True,
+        ),
+        Suite(
+            name="perturbation",
+            title="Perturbation by related edits",
+            source="2502.06868 sections 4 and 5",
+            summary="What edits of one subject do to each other, against edits of several.",
+            options=PerturbationOptions,
+            cases="editing.datasets.s2rke:cases",
+            measure="editing.evals.perturbation:measure",
+            summarise="editing.evals.perturbation_summary:summarise",
+            datasets=("relations", "s2rke", "counterfact", "counterfact-flat"),
+            edits=True,
+            plots=("sd", "retention"),
         ),
     )
 }

@@ -49,3 +49,62 @@ class RippleOptions:
     untestable: bool = option(
         default=False, says="ask also what does not count, because a condition is not met"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetOptions:
+    """How records are edited together."""
+
+    mode: Literal["single", "batch", "consecutive"] = option(
+        "single", "each record alone, or sets of them: in one order, or one order after another"
+    )
+    size: int | None = maybe("records of a set; null = all of them in one", low=1, high=100_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficacyOptions(SetOptions):
+    """Edit requests, before and after."""
+
+    max_tokens: int = knob(20, "tokens of a generated answer; 0 = none is", low=0, high=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterFactOptions(SetOptions):
+    """CounterFact."""
+
+    max_tokens: int = knob(10, "tokens of a generated answer; 0 = none is", low=0, high=200)
+    text_tokens: int = knob(40, "tokens of a free text (authors: 100); 0 = none", low=0, high=100)
+    texts: int = knob(5, "free texts of a record (authors: 10)", low=1, high=50)
+    seed: int = knob(0, "of the free texts", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZsreOptions(SetOptions):
+    """zsRE."""
+
+    target: Literal["alt", "answers"] = option(
+        "alt", "what is written: another answer, or the right one (MEMIT, AlphaEdit)"
+    )
+    max_tokens: int = knob(20, "tokens of a generated answer; 0 = none is", low=0, high=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerturbationOptions:
+    """Edits of one subject against edits of several."""
+
+    design: Literal["homogeneous", "all-same", "density"] = option(
+        "homogeneous",
+        "of k edits the first and the last share the subject; or all do; or three of a subject, "
+        "against two and one",
+    )
+    k: int = knob(2, "edits of a set", low=2, high=60)
+    commits: Literal["sequential", "batch"] = option(
+        "sequential", "one order after another, or all edits in one"
+    )
+    subjects: int = knob(20, "cases at most, drawn by the seed; 0 = all", low=0, high=100_000)
+    neighbors: int = knob(5, "neighbors asked of an edit, at most", low=0, high=50)
+    known: bool = option(
+        default=False, says="edit only facts that the model answers as the data has them"
+    )
+    max_tokens: int = knob(10, "tokens of a generated answer; 0 = none is", low=0, high=200)
+    seed: int = knob(0, "of what is drawn: subjects, matches, new objects", low=0, high=2**31 - 1)

@@ -1,4 +1,4 @@
-"""CounterFact's field names are translated once."""
+"""CounterFact's field names are translated once; records are read from what lies at a path."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from editing.datasets.counterfact import read_counterfact
+from editing.datasets.files import read_records
+from editing.datasets.slot import with_slot
 from editing.errors import BadRequest
 from editing.request import EditRequest, Neighbor
 
@@ -140,3 +142,69 @@ def test_the_whole_benchmark_is_read() -> None:
     assert all(request.target_true for request in requests)
     assert all(len(request.paraphrases) == 2 for request in requests)
     assert all(near.target == r.target_true for r in requests for near in r.neighborhood)
+
+
+class TestRecordsOfAPath:
+    def test_a_list_and_lines_and_a_folder_are_read(self, tmp_path: Path) -> None:
+        records = [{"n": number} for number in range(4)]
+        lines = tmp_path / "records.jsonl"
+        lines.write_text("\n".join(map(json.dumps, records)) + "\n\n", "utf-8")
+        assert read_records(write(tmp_path, records)) == read_records(lines) == records
+        folder = tmp_path / "relations"
+        folder.mkdir()
+        (folder / "b.json").write_text('{"name": "b"}')
+        (folder / "a.json").write_text('[{"name": "a"}, {"name": "c"}]')
+        assert [one["name"] for one in read_records(folder)] == ["a", "c", "b"]
+
+    def test_a_slice_is_read(self, tmp_path: Path) -> None:
+        file = write(tmp_path, [{"n": number} for number in range(4)])
+        assert [one["n"] for one in read_records(file, offset=1, limit=2)] == [1, 2]
+        assert [one["n"] for one in read_records(file, offset=3, limit=9)] == [3]
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"[{", "no JSON"),
+            (b"\xff\xfe", "no UTF-8"),
+            (b"3", "no list"),
+            (b'[{"n": 1}, 2]', "Record 1 of broken.json"),
+            (b"[" * 100_000, "no JSON"),
+            (b"[]", "has 0 records"),
+        ],
+    )
+    def test_what_holds_no_records_is_refused(
+        self, tmp_path: Path, content: bytes, words: str
+    ) -> None:
+        file = tmp_path / "broken.json"
+        file.write_bytes(content)
+        with pytest.raises(BadRequest, match=words):
+            read_records(file)
+
+    def test_a_slice_that_holds_nothing_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(BadRequest, match="has 1 records, none from number 1 on"):
+            read_records(write(tmp_path, [{"n": 1}]), offset=1)
+
+    def test_a_path_that_is_none_or_too_large_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(BadRequest, match="nothing at"):
+            read_records(tmp_path / "none.json")
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        with pytest.raises(BadRequest, match="holds no"):
+            read_records(empty)
+        with pytest.raises(BadRequest, match="at most 3 are read"):
+            read_records(write(tmp_path, [{"n": 1}]), largest=3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "found"),
+    [
+        ("Yemen is where Ye lives", "Ye", "Yemen is where {} lives"),
+        ("Ann likes Ann", "Ann", "{} likes Ann"),
+        ("日本の首都は", "日本", "{}の首都は"),
+        ("The capital is", "Italy", None),
+        ("The capital is", " ", None),
+        ("{} is", "is", None),
+    ],
+)
+def test_the_slot_of_a_subject(prompt: str, subject: str, found: str | None) -> None:
+    assert with_slot(prompt, subject) == found
