@@ -10,6 +10,7 @@ from typing import Any
 
 from app.errors import ServiceError
 from app.queue.messages import ProbeMessage
+from editing.forecast import forecast
 from editing.metrics.gradsim import similarities
 from editing.metrics.ripple import ripple_of
 from editing.model.state import State
@@ -39,7 +40,7 @@ def question(host: ModelHost, message: ProbeMessage) -> Question:
             work = _forecast(host, about, message.snapshot or host.head)
         case other:
             raise UnknownQuestion(f"This worker knows no question of kind {other!r}.")
-    return work
+    return (yield from work)
 
 
 def _gradsim(host: ModelHost, message: ProbeMessage, about: Json) -> Question:
@@ -88,8 +89,6 @@ def _ripple(
 
 
 def _forecast(host: ModelHost, about: Json, snapshot: str) -> Question:
-    from editing.forecast import forecast  # noqa: PLC0415
-
     state, lineage = host.content_of(snapshot)
     request = EditRequest.from_dict(about["request"])
     ripples = [(each["prompt"], tuple(each["answers"])) for each in about["ripples"]]
