@@ -7,7 +7,6 @@ under the snapshot that they ask about.
 from collections.abc import Generator
 from typing import Any
 
-
 from app.errors import ServiceError
 from app.queue.messages import ProbeMessage
 from editing.forecast import forecast
