@@ -2,7 +2,7 @@
 
 Exit codes
     0    done; an order that was waited for is applied
-    1    refused, or an order that was waited for is failed, rejected or cancelled
+    1    refused, or an order or eval that was waited for is failed, rejected or cancelled
     2    the command line cannot be read
     3    no server answers, what answers is no Errata server of this version, or the address is none
     4    an order is not settled in time; it stays in the queue
