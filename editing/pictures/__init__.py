@@ -21,6 +21,8 @@ Picture = Callable[[Sequence[Json], Json], "Figure"]
 # name -> "module:function"; the suites' table says which pictures a suite has.
 PICTURES: Mapping[str, str] = {
     "ripple": "editing.pictures.ripple:criteria",
+    "retention": "editing.pictures.perturbation:retention",
+    "sd": "editing.pictures.perturbation:sd_by_k",
     "tracing": "editing.pictures.tracing:one_fact",
     "tracing-roles": "editing.pictures.tracing:by_role",
 }
