@@ -21,6 +21,8 @@ Picture = Callable[[Sequence[Json], Json], "Figure"]
 # name -> "module:function"; the suites' table says which pictures a suite has.
 PICTURES: Mapping[str, str] = {
     "ripple": "editing.pictures.ripple:criteria",
+    "gain": "editing.pictures.gradsim:gain",
+    "gram": "editing.pictures.gradsim:gram",
     "retention": "editing.pictures.perturbation:retention",
     "sd": "editing.pictures.perturbation:sd_by_k",
     "tracing": "editing.pictures.tracing:one_fact",
