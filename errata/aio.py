@@ -108,18 +108,25 @@ class AsyncClient(AsyncMeasures):
         targets: Sequence[str] | None = None,
         snapshot: str | None = None,
         compare: str | None = None,
+        answer: str | None = None,
+        edit: str | None = None,
         top_k: int | None = None,
         max_tokens: int | None = None,
     ) -> list[Probe]:
-        """Ask the model, one answer for each prompt; also as it was at an older snapshot."""
+        """Ask the model, one answer for each prompt; also as it was at an older snapshot.
+
+        With `answer`, of one prompt: how that answer hangs together with `edit`, or with the last
+        live ones, as `gradsim` and `ripple`.
+        """
         asked = {
             "targets": list(targets) if targets else None,
             "snapshot": snapshot,
             "compare": compare,
+            "edit": edit,
             "top_k": top_k,
             "max_tokens": max_tokens,
         }
-        return await self._send(calls.probe(model, prompts, asked))
+        return await self._send(calls.probe(model, prompts, answer, asked))
 
     # --- orders ----------------------------------------------------------------------------------
 

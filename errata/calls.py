@@ -134,8 +134,18 @@ def editors() -> Call[list[Editor]]:
     )
 
 
-def probe(model: str, prompts: str | Sequence[str], asked: Json) -> Call[list[Probe]]:
-    """Ask the model."""
+def probe(
+    model: str, prompts: str | Sequence[str], answer: str | None, asked: Json
+) -> Call[list[Probe]]:
+    """Ask the model. Raises TypeError for an answer to several prompts, or an edit without one."""
+    if answer is not None:
+        if not isinstance(prompts, str) or asked.pop("compare") is not None:
+            message = "an answer is compared for one prompt, at one snapshot"
+            raise TypeError(message)
+        return probe_answer(model, prompts, answer, asked)
+    if asked.pop("edit") is not None:
+        message = "an edit is compared with an answer: give answer="
+        raise TypeError(message)
     body = {"prompts": [prompts] if isinstance(prompts, str) else list(prompts), **said(asked)}
     return Call(
         method="POST",
@@ -143,6 +153,14 @@ def probe(model: str, prompts: str | Sequence[str], asked: Json) -> Call[list[Pr
         json=body,
         read=lambda data: [Probe.of(each) for each in data["data"]],
     )
+
+
+def probe_answer(model: str, prompt: str, answer: str, asked: Json) -> Call[list[Probe]]:
+    """Ask the model, and how an answer hangs together with an edit."""
+    targets = asked.pop("targets", None)
+    params = said({"prompt": prompt, "answer": answer, "target": targets, **asked})
+    path = path_of("models", model, "probe")
+    return Call(method="GET", path=path, params=params, read=lambda data: [Probe.of(data)])
 
 
 # --- orders --------------------------------------------------------------------------------------

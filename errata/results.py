@@ -177,6 +177,10 @@ class Probe(Answer):
     snapshot: str = ""
     top: list[Token] = field(default_factory=list, metadata=_each(Token.of))
     targets: list[Target] = field(default_factory=list, metadata=_each(Target.of))
+    # Where an answer was named: how much it has to do with an edit, and what the edit did to it.
+    gradsim: float | None = None
+    facts: list[Json] = field(default_factory=list)  # of that edit, each with its own `gradsim`
+    ripple: Json | None = None
     # At the other snapshot.
     compare: "Probe | None" = field(default=None, metadata=_by(lambda data: Probe.of(data)))  # noqa: PLW0108 - defined below
 

@@ -85,6 +85,18 @@ def probe(
         str | None,
         typer.Option(help="And as it was at this one, too.", autocompletion=complete.snapshots),
     ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(help="Tell how this answer to one prompt hangs together with an edit."),
+    ] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORDER",
+            help="With --answer: which edit. [default: the last live ones]",
+            autocompletion=complete.orders,
+        ),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many next tokens to show.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="How far to continue.")] = None,
     model: Model = None,
@@ -92,12 +104,18 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Ask the model how it continues a prompt."""
+    if edit is not None and answer is None:
+        raise typer.BadParameter("is compared with an answer: give --answer", param_hint="--edit")
+    if answer is not None and (len(prompts) > 1 or compare is not None):
+        raise typer.BadParameter("goes with one prompt and one snapshot", param_hint="--answer")
     with server(url, as_json) as client:
         name = names.model(client, model)
         data = client.probe(
             name,
-            prompts,
+            prompts if answer is None else prompts[0],
             targets=target,
+            answer=answer,
+            edit=names.order(client, edit, name) if edit is not None else None,
             snapshot=names.snapshot(client, snapshot, name) if snapshot is not None else None,
             compare=names.snapshot(client, compare, name) if compare is not None else None,
             top_k=top_k,

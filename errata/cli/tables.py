@@ -86,7 +86,10 @@ def orders(data: Iterable[Order]) -> Table:
 
 def probes(data: Iterable[Probe]) -> Table:
     """Show what the model said, and below what it said at the other snapshot."""
-    made = table("snapshot", "prompt", "completion", "most likely next", "targets")
+    data = list(data)
+    compared = ("with the edit",) if any(each.facts for each in data) else ()
+    heads = ("snapshot", "prompt", "completion", "most likely next", "targets", *compared)
+    made = table(*heads)
     for asked in data:
         for probe in (asked, asked.compare) if asked.compare else (asked,):
             made.add_row(
@@ -95,8 +98,17 @@ def probes(data: Iterable[Probe]) -> Table:
                 quoted(probe.completion),
                 "\n".join(f"{quoted(each.token)} {each.p:.3f}" for each in probe.top),
                 "\n".join(f"{escape(each.text)} {each.p:.3f}" for each in probe.targets),
+                *([_compared(probe)] if compared else []),
             )
     return made
+
+
+def _compared(probe: Probe) -> str:
+    """Show what an answer has to do with an edit, and how it moved."""
+    told = [f"GradSim {number(probe.gradsim)}"]
+    if probe.ripple:
+        told.append(f"log P {number(probe.ripple['gain'])} nats")
+    return "\n".join(told)
 
 
 def put_diff(out: Console, found: Diff) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 Json = dict[str, Any]
 
 AT = "2030-01-02T03:04:05Z"
+EVL = "evl_" + "0" * 26
 EDT, SNP = "edt_" + "0" * 25, "snp_" + "0" * 25  # an id is one of these and one more character
 FACT = {"subject": "France", "prompt": "The capital of {} is", "target_new": "Lyon"}
 REPORT = {
@@ -100,6 +101,68 @@ def probe(**more: Any) -> Json:
         "top": [{"token": " Paris", "p": 0.77}],
         "targets": [{"text": "Lyon", "logprob": -6.9, "n_tokens": 1}],
     } | more
+
+
+VALUE = {"value": 0.5, "n": 4, "n_testable": 3, "clusters": 2, "low": 0.2, "high": 0.8, "before": 0}
+SUMMARY = {
+    "cases": 2,
+    "rows": 3,
+    "failed": {"search-diverged": 1},
+    "values": {"efficacy.success": VALUE},
+    "tables": {"by k": {"columns": ["k", "sd"], "rows": [[2, -1.5], [4, None]]}},
+}
+
+
+def measurement(status: str = "finished", **more: Any) -> Json:
+    """An eval."""
+    done = status == "finished"
+    return {
+        "id": EVL,
+        "model": "m",
+        "suite": "efficacy",
+        "status": status,
+        "snapshot": f"{SNP}1",
+        "snapshots": None,
+        "editor": "rome",
+        "hparams": {},
+        "options": {},
+        "data": {"records": 2},
+        "progress": {"done": 2 if done else 1, "total": 2, "rate": 0.5, "eta_s": 2.0},
+        "summary": SUMMARY if done else None,
+        "plots": ["scores"],
+        "error": None,
+        "cancel_requested": False,
+        "created_at": AT,
+        "started_at": AT,
+        "settled_at": AT if done else None,
+    } | more
+
+
+def suite() -> Json:
+    """A kind of measurement."""
+    return {
+        "name": "efficacy",
+        "title": "Efficacy",
+        "source": "METRICS",
+        "summary": "Whether edits hold.",
+        "editor": "if named",
+        "datasets": [],
+        "plots": ["scores"],
+        "options": {},
+    }
+
+
+def forecast() -> Json:
+    """What an edit would move."""
+    return {
+        "model": "m",
+        "snapshot": f"{SNP}1",
+        "ripples": [
+            {"prompt": "Italy's is", "answer": "Rome", "gradsim": 0.4, "likely": True},
+            {"prompt": "Spain's is", "answer": "Madrid", "gradsim": -0.1, "likely": False},
+        ],
+        "collisions": [{"edit": f"{EDT}1", "cosine": 0.97}],
+    }
 
 
 def editor() -> Json:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 import errata
-from app.api import schemas
-from errata import AsyncClient, Client, errors, results
+from app.api import eval_schemas, forecasts, schemas
+from errata import AsyncClient, Client, errors, eval_results, results
 from errata.errors import (
     ErrataError,
     OrderFailed,
@@ -86,11 +86,17 @@ def test_the_two_clients_are_one() -> None:
         (results.OrderBrief, "OrderBrief"),
         (results.RestorePlan, "RestorePlanOut"),
         (results.Diff, "DiffOut"),
+        (eval_results.Eval, "EvalOut"),
+        (eval_results.Suite, "SuiteOut"),
+        (eval_results.Forecast, "ForecastOut"),
+        (eval_results.Foreseen, "ForeseenOut"),
+        (eval_results.Collision, "CollisionOut"),
     ],
 )
 def test_answers_have_every_field_that_the_server_gives(ours: Any, theirs: str) -> None:
     known = {each.metadata.get("name") or each.name for each in dataclasses.fields(ours)}
-    given = getattr(schemas, theirs).model_fields
+    place = next(one for one in (schemas, eval_schemas, forecasts) if hasattr(one, theirs))
+    given = getattr(place, theirs).model_fields
     assert known == {"raw"} | {each.alias or name for name, each in given.items()}
 
 
