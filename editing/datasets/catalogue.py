@@ -1,7 +1,7 @@
 """The benchmarks that are read by name: where each lies below a data folder, and where it is from.
 
-No checksum is written down that was not computed here from the public file; where there is none, a
-download tells the one that it found, and keeps to it afterwards (errata.cli.data).
+No checksum is written down that the file's own host does not state; where there is none, a download
+tells the one that it found, and keeps to it afterwards (errata.cli.data).
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from editing.errors import UnknownDataset
 
 _ROME = "https://rome.baulab.info/data/dsets"
-_RIPPLE = "https://raw.githubusercontent.com/edenbiran/RippleEdits/main/data/benchmark"
+# Kept by Git LFS: the raw addresses of GitHub give a pointer, these lead on to the file itself.
+_RIPPLE = "https://github.com/edenbiran/RippleEdits/raw/{}/data/benchmark/{}.json"
+# Where the pointer could be read, the file is taken at its commit, and the pointer has its sha256.
+_RIPPLE_POINTERS = {
+    "recent": (
+        "21182d13b6ddaa50f023052d13ff59e279deec05",
+        "bc71807ea72280e2587bd1974fc79ae7e23aa24b1d5887bcdced40d448910547",
+    ),
+}
 _LRE = "https://raw.githubusercontent.com/evandez/relations/main/data/factual"
 
 # The factual relations that sets of edits of one subject are built from.
@@ -93,9 +101,11 @@ DATASETS: Mapping[str, Dataset] = {
                 source="arXiv:2307.12976",
                 licence="MIT",
                 files=(f"ripple_edits/{split}.json",),
-                urls={"": f"{_RIPPLE}/{split}.json"},
+                urls={"": _RIPPLE.format(commit, split)},
+                sha256={"": digest} if digest else None,
             )
             for split in ("popular", "random", "recent")
+            for commit, digest in [_RIPPLE_POINTERS.get(split, ("main", None))]
         ),
         Dataset(
             name="knowedit-ripple",
@@ -129,7 +139,7 @@ DATASETS: Mapping[str, Dataset] = {
             licence="see its repository",
             files=("s2rke/s2rke.json",),
             urls={},
-            note="Linked from github.com/Zhow01/S2RKE.",
+            note="S2RKE.json in github.com/Zhow01/S2RKE, as its authors say there.",
         ),
     )
 }
