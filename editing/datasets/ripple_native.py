@@ -3,16 +3,21 @@
 An edit reads "The name of the country of citizenship of Leonardo DiCaprio is Syria.", with the ids
 of subject and target. Where the target stands is known from the tests that ask for it, or from the
 statement of the old fact; where the subject stands, from the words of the relation's template.
+
+Two kinds of conditions are left out: those without an answer (their builder found no object), and,
+where something should follow, those that ask the edit's own question (their builder takes the edit
+for done): no model could answer it before the edit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from editing.errors import BadRequest
 from editing.request import EditRequest
 
 from .ripple_types import CRITERIA, RippleCase, RippleQuery, RippleTest
-from .ripple_words import Sieve, answer_groups, criterion_named
+from .ripple_words import Sieve, answer_groups, criterion_named, plain
 
 Json = Mapping[str, Any]
 
@@ -55,7 +60,7 @@ def native_case(number: int, record: Json) -> RippleCase:
         if not tests:
             sieve.skip("the criterion is empty.", name)
         for test in tests:
-            sieve.take(test)
+            sieve.take(replace(test, conditions=_that_can_be_met(test, request)))
     tests, skipped = sieve.found
     new = "" if request is None else request.target_new
     return RippleCase(
@@ -87,6 +92,15 @@ def _test(criterion: str, given: Json) -> RippleTest:
         condition=cast("Literal['and', 'or']", condition),
         conditions=tuple(map(_query, given.get("condition_queries") or ())),
     )
+
+
+def _that_can_be_met(test: RippleTest, request: EditRequest | None) -> tuple[RippleQuery, ...]:
+    """The conditions of a test that a model could meet before the edit."""
+    conditions = [query for query in test.conditions if query.answers]
+    if request is None or test.preserves:
+        return tuple(conditions)
+    question = plain(request.question)
+    return tuple(query for query in conditions if plain(query.prompt) != question)
 
 
 def _query(given: Json) -> RippleQuery:
@@ -122,11 +136,14 @@ def _request(
     subject = stem[start + len(before) : len(stem) - len(after)]
     if (before and not start) or not subject.strip():
         return None, f"the subject of {text!r} cannot be told from the relation {relation!r}."
+    new, true = _rest(text, stem), "" if old is None else _rest(str(old["prompt"]).strip(), stem)
+    if not new or new == true:  # a label that was missing; an object drawn twice
+        return None, f"{text!r} changes nothing."
     request = EditRequest(
         subject=subject,
         prompt=f"{stem[: start + len(before)]}{{}}{after}",
-        target_new=_rest(text, stem),
-        target_true=None if old is None else _rest(str(old["prompt"]).strip(), stem) or None,
+        target_new=new,
+        target_true=true or None,
         relation=relation,
     )
     return request, ""

@@ -160,9 +160,29 @@ def test_a_native_test_keeps_its_condition_and_its_conditions() -> None:
     assert test.queries[0].answers == (("female", "FEMALE"),)
 
 
+def test_conditions_that_no_model_could_meet_are_left_out() -> None:
+    record = native("The name of the mother of Ann is Eve.", "MOTHER")
+    asked = [
+        query("The name of the mother of Ann is", "Eve", target_ids=["Q2"]),
+        query("The name of the child of Bob is"),
+        query("The name of the child of Eve is", "Tom"),
+    ]
+    record["Logical_Generalization"] = [
+        {
+            "test_queries": [query("The names of the siblings of Ann are", "Tom")],
+            "test_condition": "OR",
+            "condition_queries": asked,
+        }
+    ]
+    (test,) = [t for t in one(record).tests if t.criterion == "logical_generalization"]
+    assert [each.prompt for each in test.conditions] == ["The name of the child of Eve is"]
+
+
 @pytest.mark.parametrize(
     "record",
     [
+        native("The gender of Ann is male.", "SEX_OR_GENDER", "The gender of Ann is male."),
+        native("The name of the mother of Ann is .", "MOTHER"),
         native("The name of the author of What is Life is Bob.", "AUTHOR"),  # two places for "is"
         native("Somebody is Eve.", "MOTHER"),
         KNOWEDIT | {"subject": "Kate"},
