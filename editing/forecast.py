@@ -13,6 +13,7 @@ from .editors.asking import Asking, KeyAt
 from .editors.keys import KeyReader
 from .errors import EmptyField
 from .metrics.answers import sayable
+from .metrics.correlation import LIKELY
 from .metrics.gradsim import Fact, similarities
 from .model.view import layer_of
 from .step import Step
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# From what GradSim on an answer is called likely to follow. Measured by the suite `correlation`:
-# docs/measures/correlation.md says how, and how well it tells.
-LIKELY = 0.3
 # From what cosine on two keys are told. The same subject in other words lies above it, another one
 # far below.
 COLLIDES = 0.5

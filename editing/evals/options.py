@@ -108,3 +108,68 @@ class PerturbationOptions:
     )
     max_tokens: int = knob(10, "tokens of a generated answer; 0 = none is", low=0, high=200)
     seed: int = knob(0, "of what is drawn: subjects, matches, new objects", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradsimOptions:
+    """Facts compared with each other."""
+
+    scope: Literal["all", "mlp", "down_proj"] = option("all", "parameters that are compared")
+    target: Literal["new", "true"] = option("new", "answer of a record that says two")
+    block: int = knob(40, "facts of a block; one case is a block with another", low=2, high=500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForetellingOptions:
+    """How GradSim of an edit with its queries is taken."""
+
+    scope: Literal["all", "mlp", "down_proj", "edited_layers"] = option(
+        "all", "parameters that are compared; edited_layers = the matrices the editor writes"
+    )
+    weights: Literal["pre", "post"] = option("pre", "of the model before, or after the edit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrelationOptions(ForetellingOptions):
+    """GradSim against what an edit moves."""
+
+    queries: int = knob(4, "queries of a criterion, the first ones; 0 = all", low=0, high=1000)
+    samples: int = knob(50, "sampled answers of a query; 0 = none", low=0, high=1000)
+    temperature: float = knob(0.7, "of the samples", low=0.01, high=10)
+    max_tokens: int = knob(15, "tokens of an answer, sampled or greedy", low=1, high=200)
+    seed: int = knob(0, "of the samples", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailuresOptions(ForetellingOptions):
+    """Where GradSim misleads."""
+
+    kinds: Literal["all", "negation", "over_ripple", "cross_lingual"] = option(
+        "all", "kinds of queries that are generated"
+    )
+    queries: int = knob(6, "ripple queries of a record; 0 = all", low=0, high=1000)
+    max_tokens: int = knob(20, "tokens of a greedy answer", low=1, high=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelationOptions:
+    """The same change edited and asked from both ends."""
+
+    max_tokens: int = knob(10, "tokens of a generated answer; 0 = none is", low=0, high=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysOptions:
+    """Keys of live edits."""
+
+    key_at: Literal["subject_last", "prompt_last"] = option(
+        "subject_last", "the token at which a new request would be written"
+    )
+    edits: int = knob(50, "live edits compared with each other, the newest", low=1, high=1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftOptions:
+    """Distance of a state from base."""
+
+    tokens: int = knob(64, "tokens of a text that are read, its first", low=2, high=4096)
