@@ -1,7 +1,8 @@
 """What all texts of a batch begin with, run once: its keys and values serve every one of them.
 
-Where a preface stands before every prompt, most of what is read is that preface. Without one
-nothing is shared, and a batch is one plain pass.
+Where a preface stands before every prompt, most of what is read is that preface; where many answers
+to one prompt are compared, most is the prompt. Else nothing is shared, and a batch is one plain
+pass.
 """
 
 from collections.abc import Sequence
@@ -35,16 +36,23 @@ class Lead:
     """The ids that rows have in common, and what the model made of them."""
 
     def __init__(
-        self, view: "ModelView", rows: Sequence[Sequence[int]], *, left_padding: bool = False
+        self,
+        view: "ModelView",
+        rows: Sequence[Sequence[int]],
+        *,
+        left_padding: bool = False,
+        one_prompt: bool = False,
     ) -> None:
         """`rows` are what may be shared: what is asked of the model has to lie behind them.
 
         left_padding: pad rows before and not behind them, and share nothing: what lies between a
-        lead and a row would count as distance.
+        lead and a row would count as distance. one_prompt: the rows answer one question, so there
+        is much to share without a preface as well.
         """
         self.view = view
         self.left = left_padding
-        shares = len(rows) > 1 and bool(view.current.preface) and not left_padding
+        much = one_prompt or bool(view.current.preface)
+        shares = len(rows) > 1 and much and not left_padding
         self.size = _common(rows) if shares else 0
         self._kept = self._run(rows[0][: self.size]) if self.size else None
 

@@ -41,13 +41,21 @@ class Score:
 
 
 def score(
-    view: "ModelView", pairs: Sequence[tuple[str, str]], *, left_padding: bool = False
+    view: "ModelView",
+    pairs: Sequence[tuple[str, str]],
+    *,
+    left_padding: bool = False,
+    one_prompt: bool = False,
 ) -> Generator[Step, None, list[Score]]:
-    """Scores of (question, text) pairs, in order; a Step after each batch of rows."""
+    """Scores of (question, text) pairs, in order; a Step after each batch of rows.
+
+    one_prompt: all questions are one, which is then run once.
+    """
     rows = [continued(view.tokenizer, view.asked(question), text) for question, text in pairs]
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-    lead = Lead(view, [row.ids[: row.start] for row in rows], left_padding=left_padding)
+    asked = [row.ids[: row.start] for row in rows]
+    lead = Lead(view, asked, left_padding=left_padding, one_prompt=one_prompt)
     found: dict[int, Score] = {}
     for start in range(0, len(order), _ROWS):
         chosen = order[start : start + _ROWS]
