@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-BENCHES = ("editors", "keys", "search", "walk", "latency", "restore", "startup")
+BENCHES = ("editors", "keys", "search", "gradsim", "walk", "latency", "restore", "startup")
 _WITHOUT_DATA = {"restore", "startup"}
 
 
