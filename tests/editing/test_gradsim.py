@@ -253,5 +253,5 @@ class TestRefused:
             finish(gram(llama, [("the sea " * 200, "is")]))
         with pytest.raises(InvalidHparam, match="scope"):
             Scope.of(llama, "everything")
-        with pytest.raises(EmptyField):
+        with pytest.raises(InvalidHparam, match="layers of its own"):
             Scope.of(llama, "edited_layers")

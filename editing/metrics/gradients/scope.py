@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from editing.errors import EmptyField, InvalidHparam, UnsupportedArchitecture
+from editing.errors import InvalidHparam, UnsupportedArchitecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ class Scope:
     def of(cls, view: "ModelView", name: str = "all", written: Iterable[str] = ()) -> "Scope":
         """A scope by its name; `written` are the weights of `edited_layers`.
 
-        Raises InvalidHparam, EmptyField or UnsupportedArchitecture.
+        Raises InvalidHparam or UnsupportedArchitecture.
         """
         every = parts_of(view)
         if name == "all":
@@ -69,7 +69,8 @@ class Scope:
             raise InvalidHparam("scope", value=name, must=f"one of {list(get_args(ScopeName))}")
         chosen = {weight: every[weight] for weight in written}
         if not chosen:
-            raise EmptyField(field="the weights that the editor writes")
+            must = "another one: there is no editor here that writes in layers of its own"
+            raise InvalidHparam("scope", value=name, must=must)
         return cls(name, chosen)
 
     @property
