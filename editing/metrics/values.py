@@ -37,7 +37,9 @@ class Value:
 
     def to_dict(self) -> dict[str, object]:
         """As JSON; `n_testable` is `n` unless some could not be tested."""
-        return asdict(self) | {"n_testable": self.n if self.n_testable is None else self.n_testable}
+        said: dict[str, object] = asdict(self)
+        said["n_testable"] = self.n if self.n_testable is None else self.n_testable
+        return said
 
 
 def interval(
