@@ -77,3 +77,15 @@ def test_the_first_page_names_every_method() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_what_a_method_remembers_is_said_where_it_remembers(name: str) -> None:
     assert METHODS[name].remembers == (METHODS[name].memory != "nothing")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_says_what_the_log_says(name: str) -> None:
+    section = next(each for each in SECTION.split(LOG) if each.startswith("editors, "))
+    alone, in_a_row = (row for row in rows(section, "method") if row["method"] == name)
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text("utf-8")
+    told = page.partition("**Measured.**")[2]
+    for row in (alone, in_a_row):
+        after = {part: row[part].rpartition("-> ")[2] for part in ("ES", "PS", "NS")}
+        scores = ", ".join(f"{part} {value}" for part, value in after.items())
+        assert f"S {row['S [95 %]']}, {scores}" in told
