@@ -23,6 +23,8 @@ PICTURES: Mapping[str, str] = {
     "ripple": "editing.pictures.ripple:criteria",
     "gain": "editing.pictures.gradsim:gain",
     "gram": "editing.pictures.gradsim:gram",
+    "keys": "editing.pictures.state:keys",
+    "drift": "editing.pictures.state:drift",
     "retention": "editing.pictures.perturbation:retention",
     "sd": "editing.pictures.perturbation:sd_by_k",
     "tracing": "editing.pictures.tracing:one_fact",

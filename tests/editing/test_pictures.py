@@ -43,6 +43,18 @@ EXAMPLES: dict[str, tuple[list[Json], Json]] = {
         {"fit": {"slope": 6.0, "intercept": 0.4}, "values": {"gradsim.gain.pearson": VALUE}},
     ),
     "gram": ([gram_row(0, [1.0, 0.3]), gram_row(1, [0.3, 1.0])], {}),
+    "keys": (
+        [
+            {
+                "row": "live",
+                "weight": "w",
+                "edits": ["edt_1", "edt_2"],
+                "cosine": [[1, 0.3], [0.3, 1]],
+            }
+        ],
+        {},
+    ),
+    "drift": ([], {"snapshots": [{"snapshot": f"snp_{n}", "values": {"kl": VALUE}} for n in "12"]}),
     "retention": ([], {"tables": {"retention": {"rows": [["same", 0, 1.0, 0.9, 1.0, 4, 2]]}}}),
     "sd": ([], {"tables": {"by_k": {"rows": [[2, "first", 0.5, 0.7, -20.0, -30.0, -9.0, 7]]}}}),
 }
