@@ -172,4 +172,4 @@ class KeysOptions:
 class DriftOptions:
     """Distance of a state from base."""
 
-    tokens: int = knob(64, "tokens of a text that are read, its first", low=2, high=4096)
+    tokens: int = knob(64, "tokens that are read of a given text, its first", low=2, high=4096)

@@ -5,7 +5,7 @@ an edited weight's norm, |W| / |W0|. Where a preface stands before whatever the 
 stands before these texts too, and only their own tokens count.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -40,13 +40,17 @@ def neutral_texts() -> tuple[str, ...]:
     return tuple(line for line in lines.splitlines() if line)
 
 
-@torch.no_grad()
 def neutral_logprobs(view: "ModelView") -> tuple[Tensor, Tensor]:
-    """Log-probabilities [tokens, V] of the neutral texts' tokens but the first, and their ids.
+    """`logprobs_of` the neutral texts. Raises TextTooLong where a preface leaves no room."""
+    return logprobs_of(view, [encode(view.tokenizer, text) for text in neutral_texts()])
 
-    Raises TextTooLong where a preface leaves no room for them.
+
+@torch.no_grad()
+def logprobs_of(view: "ModelView", texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [tokens, V] of the texts' tokens but the first of each, and their ids.
+
+    `texts` are ids, at least two each, the tokenizer's start token among them. Raises TextTooLong.
     """
-    texts = [encode(view.tokenizer, text) for text in neutral_texts()]
     rows = [_behind(view, text) for text in texts]
     lead = Lead(view, [row[: 1 - len(text)] for row, text in zip(rows, texts, strict=True)])
     hidden = lead.hidden(rows)

@@ -4,7 +4,7 @@ A key is the input of the matrix that is written, at the token whose key counts:
 mean over its contexts, for a live edit every one that it wrote.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,15 +99,16 @@ def cosines(one: Tensor, other: Tensor) -> Tensor:
     return left @ right.mT
 
 
-def nearest(one: Tensor, other: Tensor) -> float:
-    """The largest cosine between columns of keys [d, n] and [d, m]."""
-    return float(cosines(one.mT, other.mT).max())
+def nearest(written: Sequence[Tensor]) -> Tensor:
+    """For keys [d, n_i] of some edits: the largest cosine between those of any two, [edits, edits].
 
-
-def collisions(keys: Mapping[str, Tensor], written: Mapping[str, Tensor]) -> dict[str, float]:
-    """By weight: the largest cosine of new keys [d, n] with those [d, m] that an edit wrote."""
-    return {
-        weight: nearest(keys[weight].float(), old.float())
-        for weight, old in written.items()
-        if weight in keys and old.shape[1]
-    }
+    An edit has several keys, one a fact and context; with itself its cosine is 1.
+    """
+    unit = torch.cat([torch.nn.functional.normalize(keys.double(), dim=0) for keys in written], 1)
+    ends = torch.tensor([keys.shape[1] for keys in written]).cumsum(0).tolist()
+    rows = [
+        (unit[:, end - keys.shape[1] : end].mT @ unit).amax(0)
+        for keys, end in zip(written, ends, strict=True)
+    ]
+    columns = torch.stack(rows).split([keys.shape[1] for keys in written], dim=1)
+    return torch.stack([part.amax(1) for part in columns], dim=1)
