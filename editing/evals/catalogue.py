@@ -216,6 +216,7 @@ SUITES: Mapping[str, Suite] = {
             summarise="editing.evals.keys:summarise",
             datasets=(),
             needs_records=False,
+            plots=("keys",),
         ),
         Suite(
             name="drift",
@@ -228,6 +229,7 @@ SUITES: Mapping[str, Suite] = {
             summarise="editing.evals.drift:summarise",
             datasets=(),
             needs_records=False,
+            plots=("drift",),
         ),
     )
 }
