@@ -36,12 +36,14 @@ def measure(scene: Scene, case: SameSubject) -> Generator[Step, None, list[Json]
     every = list(dict.fromkeys(request for some in arms.values() for request in some))
     scores = yield from _scored(scene, every, said=True)
     before = dict(zip(every, scores, strict=True))
+    drift_before = yield from _drift(scene)
     states = yield from written(scene, arms, batch=scene.options.commits == "batch")
     rows: list[Json] = []
     for arm, requests in arms.items():
         mine = {**about, "arm": arm}
         last = states[arm][-1].state
         drift = yield from under(scene.view, last, _drift(scene))
+        drift |= {f"{name}_before": value for name, value in drift_before.items()}
         rows.append({**mine, "row": "arm", **drift})
         for after, edited in _looked_at(case, states[arm]):
             some = requests[:after]

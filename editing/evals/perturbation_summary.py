@@ -16,6 +16,7 @@ Case = Mapping[str, Sequence[Json]]  # one case's rows of edits, by arm
 
 _SCORES = ("es", "ps", "ns")
 _BESIDE = ("accuracy", "generated", "p_new", "p_true", "ps_accuracy", "ns_accuracy")
+_CONTRASTED = ("accuracy", "generated")  # ES may stay 1 where the answer is already lost
 _ORDER = ("same", "different", "high", "medium", "low")
 _CONTRASTS = (("same", "different"), ("high", "low"))
 
@@ -37,6 +38,8 @@ def summarise(rows: Sequence[Json], options: "PerturbationOptions") -> Json:
         for one, other in _CONTRASTS:
             if one in arms:
                 values[f"sd{ending}"] = _difference(cases, one, other)
+                for name in _CONTRASTED:
+                    values[f"sd_{name}{ending}"] = _gap(cases, one, other, name)
     for arm in arms:
         values |= _beside(rows, arm)
     return {
@@ -123,11 +126,36 @@ def _difference(cases: Sequence[Case], one: str, other: str) -> Value:
     return Value(value=sd(pairs), n=n, clusters=len(cases), low=low, high=high, before=sd(before))
 
 
+def _gap(cases: Sequence[Case], one: str, other: str, name: str) -> Value:
+    """The same difference of one score alone, in percentage points."""
+
+    def gap(some: Sequence[Case], ending: str = "") -> float | None:
+        sides: list[float] = []
+        for arm in (one, other):
+            found = [n for case in some for n in _numbers(case[arm], name + ending)]
+            if not found:
+                return None
+            sides.append(sum(found) / len(found))
+        return 100 * (sides[0] - sides[1])
+
+    low, high = interval(cases, gap)
+    return Value(
+        value=gap(cases),
+        n=sum(len(case[one]) for case in cases),
+        clusters=len(cases),
+        low=low,
+        high=high,
+        before=gap(cases, "_before"),
+    )
+
+
 def _beside(rows: Sequence[Json], arm: str) -> dict[str, Value]:
     """Drift of an arm, and how alike the keys of its edits are."""
     arms = [row for row in rows if row.get("row") == "arm" and row["arm"] == arm]
     found = {
-        f"{name}_{arm}": mean_of([[row[name]] for row in arms])
+        f"{name}_{arm}": mean_of(
+            [[row[name]] for row in arms], before=[[row[f"{name}_before"]] for row in arms]
+        )
         for name in ("kl", "perplexity", "norm_ratio")
     }
     pairs = [row for row in rows if row.get("row") == "pair" and row["arm"] == arm]
