@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from editing.metrics.correlation import LIKELY, Correlated, correlated, separation, winsorised
+from editing.metrics.correlation import LIKELY, Correlated, Correlations, separation, winsorised
 from editing.metrics.values import Value, as_json, mean_of
 
 from .catalogue import Json
@@ -65,15 +65,16 @@ def summarise(rows: Sequence[Json], _options: object) -> Json:
 def _correlations(rows: Sequence[Json], group: str) -> dict[tuple[str, str], Correlated]:
     """Every predictor that was taken, with every outcome that was."""
     mine = [row for row in rows if group in {"all", row["group"]}]
-    columns, clusters = _columns(mine), [row["case"] for row in mine]
+    columns = _columns(mine)
+    pairs = Correlations([row["case"] for row in mine], draws=_DRAWS)
+
+    def taken(names: Sequence[str]) -> list[str]:
+        return [name for name in names if any(value is not None for value in columns[name])]
+
     return {
-        (predictor, outcome): correlated(
-            columns[predictor], columns[outcome], clusters, draws=_DRAWS
-        )
-        for predictor in PREDICTORS
-        for outcome in OUTCOMES
-        if any(value is not None for value in columns[predictor])
-        and any(value is not None for value in columns[outcome])
+        (predictor, outcome): pairs.of(columns[predictor], columns[outcome])
+        for predictor in taken(PREDICTORS)
+        for outcome in taken(OUTCOMES)
     }
 
 

@@ -15,6 +15,7 @@ from .values import DRAWS, LEVEL, Value
 Numbers = NDArray[np.float64]
 
 LEAST = 3  # pairs, below which nothing is said
+_ROUNDING = 1e-12
 
 # From what GradSim on an answer is called likely to follow an edit. Near the threshold at which the
 # suite `correlation` tells answers that gain a nat from the others (docs/measures/correlation.md).
@@ -43,34 +44,102 @@ def correlated(
 
     The values are None where fewer than three pairs are left or one side never changes.
     """
-    kept = [i for i, both in enumerate(zip(x, y, strict=True)) if None not in both]
-    xs, ys = (np.array([side[i] for i in kept], dtype=float) for side in (x, y))
-    members = list(dict.fromkeys(clusters[i] for i in kept))
-    number = {name: at for at, name in enumerate(members)}
-    owner = np.array([number[clusters[i]] for i in kept], dtype=int)
-    once = np.ones((1, len(kept)))
-    drawn = _drawn(owner, len(members), draws, seed)
-    ranked = [_ranks(side, weights) for weights in (once, drawn) for side in (xs, ys)]
+    return Correlations(clusters, draws=draws, seed=seed).of(x, y)
 
-    def value(point: Numbers, many: Numbers) -> Value:
-        known = len(kept) >= LEAST and bool(np.isfinite(point[0]))
-        low, high = _interval(many, len(members)) if known else (None, None)
-        return Value(
-            value=float(point[0]) if known else None,
-            n=len(x),
-            n_testable=len(kept),
-            clusters=len(members),
-            low=low,
-            high=high,
-        )
 
-    r, slope = _moments(xs, ys, once)
-    drawn_r, drawn_slope = _moments(xs, ys, drawn)
-    rho, _ = _moments(ranked[0], ranked[1], once)
-    drawn_rho, _ = _moments(ranked[2], ranked[3], drawn)
-    line = value(slope, drawn_slope)
-    start = None if line.value is None else float(ys.mean() - line.value * xs.mean())
-    return Correlated(value(r, drawn_r), value(rho, drawn_rho), line, start)
+class Correlations:
+    """Correlations of many columns over the same pairs; what two of them share is drawn once."""
+
+    def __init__(self, clusters: Sequence[Hashable], *, draws: int = DRAWS, seed: int = 0) -> None:
+        self.clusters, self.draws, self.seed = clusters, draws, seed
+        self._samples: dict[tuple[int, ...], _Sample] = {}
+
+    def of(self, x: Sequence[float | None], y: Sequence[float | None]) -> Correlated:
+        """See `correlated`."""
+        kept = tuple(i for i, both in enumerate(zip(x, y, strict=True)) if None not in both)
+        if kept not in self._samples:
+            chosen = [self.clusters[i] for i in kept]
+            self._samples[kept] = _Sample(chosen, self.draws, self.seed)
+        sample = self._samples[kept]
+        xs, ys = (np.array([side[i] for i in kept], dtype=float) for side in (x, y))
+        r, slope = sample.correlation(sample.column(xs), sample.column(ys))
+        rho, _ = sample.correlation(sample.ranks(xs), sample.ranks(ys))
+
+        def value(found: Numbers) -> Value:
+            known = len(kept) >= LEAST and bool(np.isfinite(found[0]))
+            low, high = _interval(found[1:], sample.clusters) if known else (None, None)
+            return Value(
+                value=float(found[0]) if known else None,
+                n=len(x),
+                n_testable=len(kept),
+                clusters=sample.clusters,
+                low=low,
+                high=high,
+            )
+
+        line = value(slope)
+        start = None if line.value is None else float(ys.mean() - line.value * xs.mean())
+        return Correlated(value(r), value(rho), line, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Numbers of pairs in each draw [draws or 1, pairs], with their mean and variance there.
+
+    The variance is NaN where they are all the same.
+    """
+
+    values: Numbers
+    weighed: Numbers  # [draws, pairs]: the values, times how often the pair was drawn
+    mean: Numbers
+    variance: Numbers
+
+
+class _Sample:
+    """The pairs that two columns have, and draws of their clusters; the first is all of them."""
+
+    def __init__(self, clusters: Sequence[Hashable], draws: int, seed: int) -> None:
+        members = list(dict.fromkeys(clusters))
+        number = {name: at for at, name in enumerate(members)}
+        owner = np.array([number[name] for name in clusters], dtype=int)
+        self.clusters = len(members)
+        drawn = _drawn(owner, len(members), draws, seed)
+        self.weights = np.concatenate([np.ones((1, len(owner))), drawn])
+        self.size = self.weights.sum(1)
+        self._known: dict[tuple[str, bytes], _Column] = {}
+
+    def column(self, values: Numbers) -> _Column:
+        """The numbers themselves."""
+        return self._kept("values", values)
+
+    def ranks(self, values: Numbers) -> _Column:
+        """Their mean ranks, anew in each draw."""
+        return self._kept("ranks", values)
+
+    def correlation(self, x: _Column, y: _Column) -> tuple[Numbers, Numbers]:
+        """r and the slope of y on x in each draw; NaN where x or y does not change."""
+        both = np.einsum("ij,ij->i", x.weighed, np.broadcast_to(y.values, x.weighed.shape))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shared = both / self.size - x.mean * y.mean
+            r, slope = shared / np.sqrt(x.variance * y.variance), shared / x.variance
+        return r, slope
+
+    def _kept(self, kind: str, values: Numbers) -> _Column:
+        key = (kind, values.tobytes())
+        if key not in self._known:
+            # Around the middle, so that little is lost where squares are taken off each other.
+            middle = values.mean() if len(values) else 0.0
+            laid = (values - middle)[None]
+            if kind == "ranks":
+                laid = _ranks(values, self.weights) - (len(values) + 1) / 2
+            weighed = self.weights * laid
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean, square = (part.sum(1) / self.size for part in (weighed, weighed * laid))
+            variance = square - mean**2
+            # What is left of the squares of equal numbers is rounding.
+            variance[variance <= _ROUNDING * square] = np.nan
+            self._known[key] = _Column(laid, weighed, mean, variance)
+        return self._known[key]
 
 
 def winsorised(values: Sequence[float | None], tail: float = 1.0) -> list[float | None]:
@@ -116,20 +185,6 @@ def _ranks(values: Numbers, weights: Numbers) -> Numbers:
     sums = np.array([np.bincount(group, row, minlength=size) for row in weights])
     below = sums.cumsum(1) - sums
     return (below + (sums + 1) / 2)[:, group]
-
-
-def _moments(x: Numbers, y: Numbers, weights: Numbers) -> tuple[Numbers, Numbers]:
-    """r and the slope of y on x in each draw; NaN where x or y does not change."""
-    size = weights.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        off_x = x - ((weights * x).sum(1) / size)[:, None]
-        off_y = y - ((weights * y).sum(1) / size)[:, None]
-        xx, yy, xy = ((weights * p).sum(1) for p in (off_x**2, off_y**2, off_x * off_y))
-        flat = (xx <= _FLAT * size) | (yy <= _FLAT * size)
-        return np.where(flat, np.nan, xy / np.sqrt(xx * yy)), np.where(flat, np.nan, xy / xx)
-
-
-_FLAT = 1e-24  # a variance below this is rounding
 
 
 def _interval(many: Numbers, clusters: int) -> tuple[float | None, float | None]:

@@ -53,7 +53,6 @@ class TestCorrelated:
         assert found.pearson.low <= found.pearson.value <= found.pearson.high  # type: ignore[operator]
 
     def test_draws_whole_edits(self) -> None:
-        # Every edit lies on one line of its own: a draw of one edit alone would be perfect.
         drawn = correlation._drawn(np.array(EDITS), 4, 50, seed=1)
         assert (drawn[:, ::2] == drawn[:, 1::2]).all()
         assert (drawn[:, ::2].sum(1) == 4).all()
@@ -62,9 +61,18 @@ class TestCorrelated:
         for row, times in zip(ranks, weights.astype(int), strict=True):
             whole = np.repeat(Y, times)
             assert np.allclose(np.repeat(row, times), plain_ranks(whole.tolist()))
-            r, slope = correlation._moments(np.array(X), np.array(Y), times[None].astype(float))
-            assert r[0] == pytest.approx(np.corrcoef(np.repeat(X, times), whole)[0, 1])
-            assert slope[0] == pytest.approx(np.polyfit(np.repeat(X, times), whole, 1)[0])
+
+    def test_a_draw_is_what_numpy_says_of_the_pairs_in_it(self) -> None:
+        sample = correlation._Sample(EDITS, 20, seed=3)
+        x, y = np.array(X), np.array(Y)
+        r, slope = sample.correlation(sample.column(x), sample.column(y))
+        rho, _ = sample.correlation(sample.ranks(x), sample.ranks(y))
+        for number, times in enumerate(sample.weights.astype(int)):
+            one, other = np.repeat(X, times), np.repeat(Y, times)
+            ranks = plain_ranks(one.tolist()), plain_ranks(other.tolist())
+            assert r[number] == pytest.approx(np.corrcoef(one, other)[0, 1])
+            assert slope[number] == pytest.approx(np.polyfit(one, other, 1)[0])
+            assert rho[number] == pytest.approx(np.corrcoef(*ranks)[0, 1])
 
     def test_what_is_missing_is_left_out_and_counted(self) -> None:
         found = correlated([*X, None, 3.0], [*Y, 1.0, None], [*EDITS, 4, 5])
@@ -77,6 +85,15 @@ class TestCorrelated:
     def test_nothing_is_said_where_nothing_can_be(self, x: list[float], y: list[float]) -> None:
         found = correlated(x, y, EDITS[: len(x)])
         assert (found.pearson.value, found.spearman.low, found.intercept) == (None, None, None)
+
+    def test_a_draw_in_which_nothing_changes_says_nothing(self) -> None:
+        sample = correlation._Sample([0, 1, 2, 3], 200, seed=0)
+        x, y = np.array([0.3, 0.1, 0.7, 0.2]), np.array([0.0, 0.0, 1.0, 0.0])
+        same = [len(set(y[times > 0])) == 1 for times in sample.weights]
+        for kind in (sample.column, sample.ranks):
+            r, _ = sample.correlation(kind(x), kind(y))
+            assert np.isnan(r).tolist() == same
+            assert np.nanmax(np.abs(r)) <= 1 + 1e-9
 
     def test_one_edit_has_no_interval(self) -> None:
         found = correlated(X, Y, [0] * 8).pearson
