@@ -5,6 +5,7 @@ from typing import Any
 
 from editing.datasets.relation_forms import FORMS, BothEnds
 from editing.datasets.sets import LeftOut
+from editing.errors import BadRequest, EditFailed
 from editing.metrics.answers import replies, says, says_any
 from editing.metrics.counterfact import Compared, accuracy_rate, success_rate
 from editing.metrics.perturbation import harmonic
@@ -28,7 +29,7 @@ _MEASURED = (
 
 
 def measure(scene: Scene, case: BothEnds | LeftOut) -> Generator[Step, None, list[Json]]:
-    """One row an edit: the entity's and the relation's."""
+    """One row an edit: the entity's and the relation's; one that failed is a row that says so."""
     if isinstance(case, LeftOut):
         return [{"record": case.number, "skipped": "left-out", "why": case.why}]
     before = yield from _asked(scene, case)
@@ -45,10 +46,15 @@ def measure(scene: Scene, case: BothEnds | LeftOut) -> Generator[Step, None, lis
     rows: list[Json] = []
     for perspective in PERSPECTIVES:
         request = case.entity if perspective == "entity" else case.relation
-        edited = yield from scene.edited([request])
+        mine = {**about, "edited": perspective}
+        try:
+            edited = yield from scene.edited([request])
+        except (EditFailed, BadRequest) as error:  # the other end may still be written
+            rows.append({**mine, "failed": error.code, "why": str(error)})
+            continue
         after = yield from under(scene.view, edited.state, _asked(scene, case))
         old = {f"{name}_before": value for name, value in before.items()}
-        rows.append({**about, "edited": perspective, **after, **old})
+        rows.append({**mine, **after, **old})
     return rows
 
 

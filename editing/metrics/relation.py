@@ -6,7 +6,7 @@ RaKE (Wei et al. 2023, arXiv:2311.09053), section 4.
     relation  p(r) > p("None") at "The relation between s and o* is"; the same in other words
     removed   p("None") > p(r) at the same question about the old object
     rank      of r among the names of all relations at the relation's question; 1 is the best, and a
-              tie counts against it: "None" is so unlikely a rival that success alone says little
+              tie counts against it: "None" is a weak rival, so success alone says little
 
 p is the geometric mean over tokens.
 """

@@ -10,7 +10,7 @@ import torch
 
 from editing.datasets.relation_forms import ASKED, FORMS, BothEnds, relation_cases
 from editing.datasets.sets import LeftOut
-from editing.errors import BadRecord
+from editing.errors import BadRecord, NonFiniteDelta
 from editing.evals.catalogue import suite
 from editing.evals.run import rows_of, summary_of
 from editing.evals.scene import Scene
@@ -163,6 +163,29 @@ def test_both_edits_are_made_each_from_the_measured_state(make_view: MakeView) -
         ("about", "person", "entity"),
         ("relation", "P641 sport", "relation"),
     }
+
+
+def test_an_end_that_cannot_be_written_leaves_the_other(
+    make_view: MakeView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = make_view("llama")
+    whole = Scene.edited
+
+    def failing(self: Scene, requests: Any) -> Any:
+        if requests[0].perspective == "relation":
+            raise NonFiniteDelta(weight="w")
+        return (yield from whole(self, requests))
+
+    monkeypatch.setattr(Scene, "edited", failing)
+    rows, told = run(view, [record()])
+    assert [(row["edited"], row.get("failed")) for row in rows] == [
+        ("entity", None),
+        ("relation", "non-finite-delta"),
+    ]
+    assert told["failed"] == {"non-finite-delta": 1}
+    assert told["values"]["entity_e_success"]["n"] == 1
+    assert told["values"]["relation_e_success"]["value"] is None
+    assert told["values"]["gap_e_success"]["value"] is None
 
 
 def synthetic(case: int, edited: str, **more: float) -> Json:
