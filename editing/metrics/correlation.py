@@ -121,7 +121,8 @@ class _Sample:
         both = np.einsum("ij,ij->i", x.weighed, np.broadcast_to(y.values, x.weighed.shape))
         with np.errstate(invalid="ignore", divide="ignore"):
             shared = both / self.size - x.mean * y.mean
-            r, slope = shared / np.sqrt(x.variance * y.variance), shared / x.variance
+            r = shared / np.sqrt(x.variance * y.variance)
+            slope = np.where(np.isnan(r), np.nan, shared / x.variance)
         return r, slope
 
     def _kept(self, kind: str, values: Numbers) -> _Column:
