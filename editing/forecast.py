@@ -32,6 +32,7 @@ Json = dict[str, Any]
 # From what cosine on two keys are told. The same subject in other words lies above it, another one
 # far below.
 COLLIDES = 0.5
+_READ = 16  # live edits read in one step
 
 
 def forecast(
@@ -76,7 +77,11 @@ def collisions(
     The cosine of an edit is its largest one, over the matrices that it wrote and all its keys
     there. An edit without written keys (one of a gradient method) meets none.
     """
-    written = {name: dict(load().written) for name, load in live}
+    written: dict[str, dict[str, Written]] = {}
+    for number, (name, load) in enumerate(live):
+        written[name] = dict(load().written)
+        if number % _READ == _READ - 1:
+            yield Step("keys", number + 1, len(live))
     weights = {weight for pairs in written.values() for weight in pairs}
     keys = yield from _keys(view, request, weights, key_at)
     nearest = {

@@ -15,12 +15,14 @@ from dataclasses import asdict
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import ServiceError, as_error
+from app.errors import CasesChanged, ServiceError, as_error
 from app.services import eval_work, evals
 from app.services.eval_work import ClaimedEval
 from app.services.settle import Fenced, NotRunning
+from app.store.tables import Snapshot
 from editing import walk
 from editing.errors import EditingError
 from editing.evals.catalogue import Suite, suite
@@ -95,6 +97,8 @@ class Evaluator:
         options = kind.options_of(mine.options)
         records = yield from undisturbed(lambda: self._records(mine))
         cases = kind.read(records, options)
+        if len(cases) * len(mine.snapshots) != mine.total:  # a newer version reads them otherwise
+            raise CasesChanged(asked=mine.total, found=len(cases) * len(mine.snapshots))
         began, opened, scene, start = time.monotonic(), -1, None, State()
         for number in range(mine.done, mine.total):
             which, case = divmod(number, len(cases))
@@ -143,12 +147,17 @@ class Evaluator:
         passing("after_rows")
 
     def _summary(self, mine: ClaimedEval) -> Work[Json]:
-        """What all rows say together. In a thread: intervals take time, and probes do not wait."""
-        rows = yield from self._bench.ask(lambda tx: list(evals.every_row(tx, mine.id)))
+        """What all rows say together. In a thread: intervals take time, and nobody waits for them.
+
+        The thread reads the rows too. It is left alone when the work is closed.
+        """
         kind = suite(mine.suite)
         options = kind.options_of(mine.options)
+        database = self._bench.database
 
         def summed() -> Json:
+            with database.tx() as tx:
+                rows = list(evals.every_row(tx, mine.id))
             if len(mine.snapshots) == 1:
                 return summary_of(kind, rows, options)
             each = [
@@ -160,22 +169,32 @@ class Evaluator:
             ]
             return {"snapshots": each}
 
-        with ThreadPoolExecutor(1, thread_name_prefix="summary") as pool:
-            making: Future[Json] = pool.submit(summed)
-            while not making.done():
-                yield Pause(_LOOK_S)
-        return {**making.result(), "made_by": self._made_by(mine, kind)}
+        def made() -> Work[Json]:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="summary")
+            try:
+                making: Future[Json] = pool.submit(summed)
+                while not making.done():
+                    yield Pause(_LOOK_S)
+                return making.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
-    def _made_by(self, mine: ClaimedEval, kind: Suite) -> Json:
+        told = yield from undisturbed(made)
+        return {**told, "made_by": (yield from self._made_by(mine, kind))}
+
+    def _made_by(self, mine: ClaimedEval, kind: Suite) -> Work[Json]:
         """All that has to be the same for two summaries to be compared."""
         host = self._bench.host
-        prints = {s: host.view.fingerprint(host.state_of(s)) for s in mine.snapshots}
+        asked = select(Snapshot.id, Snapshot.fingerprint).where(Snapshot.id.in_(mine.snapshots))
+        prints = yield from self._bench.ask(
+            lambda tx: [tuple(row) for row in tx.session.execute(asked)]
+        )
         plan = walk.Plan.of(host.view, mine.editor, mine.hparams) if mine.editor else None
         return {
             "suite": kind.name,
             "model": host.view.info,
             "base": host.view.fingerprint(State()),
-            "fingerprints": prints,
+            "fingerprints": dict(prints),
             "editor": mine.editor,
             "hparams": None if plan is None else asdict(plan.hparams),
             "options": asdict(kind.options_of(mine.options)),

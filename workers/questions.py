@@ -7,7 +7,7 @@ under the snapshot that they ask about.
 from collections.abc import Generator
 from typing import Any
 
-from app.errors import ServiceError
+from app.errors import UnknownQuestion
 from app.queue.messages import ProbeMessage
 from editing.forecast import forecast
 from editing.metrics.gradsim import similarities
@@ -23,12 +23,6 @@ Json = dict[str, Any]
 Question = Generator[Step, None, Json]
 
 
-class UnknownQuestion(ServiceError):
-    """A question of a kind that this version of the worker does not know."""
-
-    code = "unknown-question"
-
-
 def question(host: ModelHost, message: ProbeMessage) -> Question:
     """The work of answering; what it returns is the one datum of the reply."""
     about = message.about or {}
@@ -38,7 +32,7 @@ def question(host: ModelHost, message: ProbeMessage) -> Question:
         case "forecast":
             work = _forecast(host, about, message.snapshot or host.head)
         case other:
-            raise UnknownQuestion(f"This worker knows no question of kind {other!r}.")
+            raise UnknownQuestion(str(other))
     return (yield from work)
 
 

@@ -232,6 +232,8 @@ class EvalIn(Body):
 
     @model_validator(mode="after")
     def _one_or_several(self) -> "EvalIn":
+        if len(set(self.snapshots or ())) < len(self.snapshots or ()):
+            raise PydanticCustomError("snapshots_repeated", "each snapshot is measured once")
         if self.snapshot is not None and self.snapshots is not None:
             raise PydanticCustomError(
                 "snapshots_twice", "give `snapshot` or `snapshots`, and not both"

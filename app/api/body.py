@@ -21,19 +21,24 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, data: Any) -> Any:  # noqa: ANN401  (whatever came)
-        """Refuse what JSON lets through and Postgres does not: NaN, infinity, NUL, half a pair."""
-        for depth, value in _parts(data):
-            if depth > DEEPEST:
-                raise PydanticCustomError("too_deep", "nested deeper than anything here is")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise PydanticCustomError("non_finite", "NaN and infinity are not numbers here")
-            if isinstance(value, int) and abs(value) > LARGEST:
-                raise PydanticCustomError("too_large", "a whole number beyond 64 bits")
-            if isinstance(value, str) and ("\0" in value or not _encodable(value)):
-                raise PydanticCustomError(
-                    "unstorable_text", "a text may hold neither NUL nor half of a surrogate pair"
-                )
-        return data
+        """Refuse what cannot be stored."""
+        return storable(data)
+
+
+def storable(data: Any) -> Any:  # noqa: ANN401
+    """Refuse what JSON lets through and Postgres does not: NaN, infinity, NUL, half a pair."""
+    for depth, value in _parts(data):
+        if depth > DEEPEST:
+            raise PydanticCustomError("too_deep", "nested deeper than anything here is")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PydanticCustomError("non_finite", "NaN and infinity are not numbers here")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise PydanticCustomError("too_large", "a whole number beyond 64 bits")
+        if isinstance(value, str) and ("\0" in value or not _encodable(value)):
+            raise PydanticCustomError(
+                "unstorable_text", "a text may hold neither NUL nor half of a surrogate pair"
+            )
+    return data
 
 
 def _parts(data: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api.bodies import EvalIn
+from app.api.body import storable
 from app.api.deps import After, House, HouseDep, IdempotencyKeyDep, Limit, TxDep, WaitDep
 from app.api.eval_schemas import EvalOut, EvalRowsOut, EvalStatus, SuiteOut
 from app.api.problems import problems
@@ -121,13 +122,15 @@ async def submit_eval(
     body_hash = idempotency.request_hash(request.method, request.url.path, about)
 
     def journal() -> Answer:
-        order = _checked(house, body)
         with house.database.tx() as tx:
             return idempotency.once(
                 tx,
                 key,
                 body_hash,
-                lambda: evals.submit(tx, house.blobs, order, max_waiting=house.settings.max_evals),
+                # Read inside: a file that has gone since changes no answer that was given.
+                lambda: evals.submit(
+                    tx, house.blobs, _checked(house, body), max_waiting=house.settings.max_evals
+                ),
                 lambda made: EvalOut.of(made).model_dump(mode="json"),
             )
 
@@ -264,6 +267,8 @@ def _checked(house: House, body: EvalIn) -> evals.EvalOrder:
     if body.data is not None:
         named = Named(**body.data.model_dump())
         records = data.read(named, house.settings.data_roots, at_most=limit)
+        for number, record in enumerate(records):
+            _require_storable(number, record, named.name)
     if records is not None and len(records) > limit:
         raise TooManyRequests(count=len(records), limit=limit)
     return evals.checked(
@@ -278,14 +283,22 @@ def _checked(house: House, body: EvalIn) -> evals.EvalOrder:
     )
 
 
+def _require_storable(number: int, record: Json, dataset: str) -> None:
+    """What a body cannot hold, a file cannot either. Raises BadRecord."""
+    try:
+        storable(record)
+    except ValueError as error:
+        raise BadRecord(number, why=f"{error}.", dataset=dataset) from error
+
+
 def _match(text: str | None) -> Json | None:
     if text is None:
         return None
     try:
-        found: Any = json.loads(text)
-    except ValueError:
+        found: Any = storable(json.loads(text))
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or "\\u0000" in text:
+    if not isinstance(found, dict):
         raise BadMatch(text)
     return found
 

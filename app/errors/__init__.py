@@ -8,12 +8,14 @@ ServiceError
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken  EvalSettled  NothingMeasured
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken  EvalSettled
+    NothingMeasured  CasesChanged
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
   QueueFull                           too many orders wait already
   Unavailable                         try again
     ModelNotReady  QueueUnavailable  ProbeTimedOut
+  UnknownQuestion                     the worker is older than the API
   Refused                             a worker's own no, with the code it gave
   BlobMissing  BlobDamaged            the store lost or changed what was put into it
 
@@ -47,6 +49,7 @@ from .base import (
 )
 from .of_evals import (
     BadMatch,
+    CasesChanged,
     DataNotAllowed,
     DataNotFound,
     EvalNotFound,
@@ -71,6 +74,7 @@ from .world import (
     QueueFull,
     QueueUnavailable,
     Refused,
+    UnknownQuestion,
 )
 
 __all__ = [
@@ -80,6 +84,7 @@ __all__ = [
     "BadModelId",
     "BlobDamaged",
     "BlobMissing",
+    "CasesChanged",
     "Conflict",
     "DataNotAllowed",
     "DataNotFound",
@@ -115,6 +120,7 @@ __all__ = [
     "SourceNotFound",
     "Unavailable",
     "UnknownParameter",
+    "UnknownQuestion",
     "WrongInput",
     "as_error",
 ]

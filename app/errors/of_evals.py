@@ -112,3 +112,17 @@ class NothingMeasured(Conflict):
             eval=eval_id,
             eval_status=status,
         )
+
+
+class CasesChanged(Conflict):
+    """This version reads an eval's records as another number of cases than that which took it."""
+
+    code = "cases-changed"
+
+    def __init__(self, *, asked: int, found: int) -> None:
+        super().__init__(
+            f"The eval was taken with {asked} cases, and its records are read as {found} now. Ask "
+            "for it again; what it has measured stays.",
+            asked=asked,
+            found=found,
+        )

@@ -186,3 +186,16 @@ class BlobDamaged(ServiceError):
             "backup of the blobs.",
             sha256=sha256,
         )
+
+
+class UnknownQuestion(ServiceError):
+    """A question of a kind that this version of the worker does not know."""
+
+    code = "unknown-question"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"This worker knows no question of kind {kind!r}: it is older than the API that passed "
+            "it on. Start the worker anew.",
+            kind=kind,
+        )

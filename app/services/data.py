@@ -33,7 +33,10 @@ def read(named: Named, roots: Sequence[Path], *, at_most: int) -> list[Json]:
     known = dataset(named.name)
     file = _allowed(named.path, roots) if named.path else _usual(known.files, roots)
     limit = at_most if named.limit is None else named.limit
-    return read_records(file, offset=named.offset, limit=limit)
+    try:
+        return read_records(file, offset=named.offset, limit=limit)
+    except OSError as error:  # not ours to read, or a folder where a file should be
+        raise DataNotFound(named.path or named.name) from error
 
 
 def _allowed(path: str, roots: Sequence[Path]) -> Path:
@@ -41,16 +44,19 @@ def _allowed(path: str, roots: Sequence[Path]) -> Path:
     if "\0" in path:
         raise DataNotAllowed(path)
     inside: list[Path] = []
-    for root in roots:
-        found = (root / path).resolve()  # an absolute path stays what it is
-        if found.is_relative_to(root.resolve()):
-            inside.append(found)
+    try:
+        for root in roots:
+            found = (root / path).resolve()  # an absolute path stays what it is
+            if found.is_relative_to(root.resolve()):
+                inside.append(found)
+        there = [found for found in inside if found.exists()]
+    except OSError as error:  # a name that is too long, a folder that is not ours to read
+        raise DataNotFound(path) from error
     if not inside:
         raise DataNotAllowed(path)
-    for found in inside:
-        if found.exists():
-            return found
-    raise DataNotFound(path)
+    if not there:
+        raise DataNotFound(path)
+    return there[0]
 
 
 def _usual(files: Sequence[str], roots: Sequence[Path]) -> Path:

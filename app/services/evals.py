@@ -89,7 +89,11 @@ def submit(tx: Tx, blobs: Blobs, order: EvalOrder, *, max_waiting: int) -> Eval:
     model = models.get(tx, order.model) if order.model is not None else models.only(tx)
     for snapshot in order.snapshots:
         snapshots.get(tx, snapshot, of=model.id)
-    locked_model(tx, model.id)  # so that two at once do not pass the limit
+    # Before the lock: whoever submits or settles an order of this model would wait for it.
+    records = blobs.put(tx, packed(order.records))
+    model = locked_model(tx, model.id)  # so that two at once do not pass the limit
+    if model.removed_at is not None:  # meanwhile
+        raise ModelNotFound(model.id)
     if _waiting(tx, model.id) >= max_waiting:
         raise QueueFull(model=model.id, limit=max_waiting)
     made = Eval(
@@ -102,7 +106,7 @@ def submit(tx: Tx, blobs: Blobs, order: EvalOrder, *, max_waiting: int) -> Eval:
         hparams=order.hparams,
         options=order.options,
         data=order.data,
-        records=blobs.put(tx, packed(order.records)),
+        records=records,
         total=order.cases * max(len(order.snapshots), 1),
     )
     tx.session.add(made)
@@ -139,7 +143,7 @@ def page(
             raise ModelNotFound(model)
         query = query.where(Eval.model_id == model)
     if suite is not None:
-        query = query.where(Eval.suite == suite)
+        query = query.where(Eval.suite == _storable(suite))
     if status is not None:
         query = query.where(Eval.status == status)
     if after is not None:
@@ -199,6 +203,11 @@ def packed(records: Sequence[Json]) -> bytes:
 def unpacked(data: bytes) -> list[Json]:
     """Read what `packed` wrote."""
     return json.loads(gzip.decompress(data))
+
+
+def _storable(text: str) -> str:
+    """No stored text holds a NUL, and Postgres would not look for one."""
+    return text.replace("\0", "?")
 
 
 def _waiting(tx: Tx, model_id: str) -> int:

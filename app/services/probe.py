@@ -5,7 +5,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import select
 
 from app.errors import (
     EditNotFound,
@@ -18,14 +17,14 @@ from app.errors import (
 )
 from app.queue import streams
 from app.queue.messages import ProbeMessage, ProbeReply
-from app.services import edits, models, snapshots
+from app.services import edits, lineage, models, snapshots
 from app.store.db import Tx
 from app.store.tables import Edit
 from editing.request import EditRequest
 
 BLOCK_S = 2.0  # one blocking read: a dead connection is noticed after it
 LAST_EDITS = 8  # live edits that a question is compared with where it names none
-MOST_FACTS = 32  # of those edits together
+MOST_FACTS = 64  # of those edits together; a single edit is compared whole
 MARGIN_S = 3.0  # what the socket waits beyond the block
 
 
@@ -54,11 +53,18 @@ def about(tx: Tx, model_id: str, answer: str, edit: str | None, snapshot: str | 
             raise EditNotFound(edit)
         wanted, after = [order], order.snapshot_id
     else:
-        live = select(Edit).where(Edit.model_id == model_id, Edit.live)
-        wanted = list(tx.session.scalars(live.order_by(Edit.ord.desc()).limit(LAST_EDITS)))
+        # Those that the asked snapshot consists of: not all that is live at the head is in it.
         after = snapshot or models.head_of(tx, model_id)
-    facts = [fact for order in wanted for fact in _facts(order)][:MOST_FACTS]
-    before = wanted[-1].parent_id if wanted and after else None
+        latest = lineage.edits_of(tx, [after])[after][: -LAST_EDITS - 1 : -1]
+        wanted = [edits.get(tx, each) for each in latest]
+    facts, used = list[Json](), list[Edit]()
+    for order in wanted:
+        told = _facts(order)
+        if used and len(facts) + len(told) > MOST_FACTS:
+            break  # an older edit is left out whole, and `before` lies behind it
+        facts += told
+        used.append(order)
+    before = used[-1].parent_id if used and after else None
     return {
         "kind": "gradsim",
         "answer": answer,

@@ -102,9 +102,14 @@ def fetch(
 
 def _download(http: httpx.Client, url: str, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # As it lies there: a packed answer would have other bytes, and other places to go on from.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with http.stream("GET", url, headers=headers) as response, _bar() as bar:
         if response.status_code == _RANGE_DONE:  # all of it was here already
+            whole = response.headers.get("content-range", "").rpartition("/")[2]
+            if whole.isdecimal() and int(whole) != have:
+                part.unlink()
+                raise Unusable("what was fetched before is of another file. Fetch it again.")
             return
         response.raise_for_status()
         goes_on = response.status_code == _PARTIAL

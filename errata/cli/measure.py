@@ -87,6 +87,7 @@ def evaluate(
 
     Ctrl-C leaves the eval alone: it goes on, and its id brings you back to it.
     """
+    _check_files([*(plot or []), *([page] if page else [])], plot or [])
     with server(url, as_json) as client:
         if suite.startswith("evl_"):
             found = client.cancel_eval(suite) if cancel else client.eval(suite)
@@ -106,12 +107,12 @@ def evaluate(
             )
         if wait and not found.settled:
             found = _followed(client, found, timeout, as_json)
-        _draw(client, found, plot or [], page)
         if rows:
             for row in client.eval_rows(found.id):
                 put_json(row)
         else:
             put(found) if as_json else eval_tables.show(console(), found)
+        _draw(client, found, plot or [], page)
         if found.settled and not found.finished:
             raise typer.Exit(FAILED)
 
@@ -201,16 +202,30 @@ def _advance(bar: Progress, task: TaskID, seen: Eval) -> None:
     bar.update(task, total=seen.total or None, completed=seen.done, rate=told)
 
 
+def _check_files(files: list[Path], plots: list[Path]) -> None:
+    """Find out before anything is measured whether what comes of it can be written."""
+    for file in files:
+        place = _file_of(file)[1]
+        if not place.absolute().parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {place.parent}", param_hint=str(file))
+    for each in plots:
+        if _file_of(each)[1].suffix.lower() not in {".png", ".svg"}:
+            raise typer.BadParameter("a picture ends in .png or .svg", param_hint="--plot")
+
+
+def _file_of(given: Path) -> tuple[str, Path]:
+    """NAME=FILE, or FILE alone."""
+    name, equals, rest = str(given).partition("=")
+    return (name, Path(rest)) if equals else ("", given)
+
+
 def _draw(client: Client, found: Eval, plots: list[Path], page: Path | None) -> None:
     for each in plots:
-        name, equals, rest = str(each).partition("=")
-        file = Path(rest) if equals else each
-        wanted = name if equals else next(iter(found.plots), "")
+        name, file = _file_of(each)
+        wanted = name or next(iter(found.plots), "")
         if not wanted:
             raise BadArgument("--plot", f"asks for a picture, and {found.suite} has none")
         kind = file.suffix.removeprefix(".").lower()
-        if kind not in {"png", "svg"}:
-            raise BadArgument("--plot", f"is {file}, and must end in .png or .svg")
         file.write_bytes(client.plot(found.id, wanted, format=kind))
     if page is not None:
         page.write_text(client.eval_report(found.id), "utf-8")

@@ -32,18 +32,26 @@ def requests(file: Path) -> list[Json]:
 def _read(path: Path) -> list[Json]:
     """A list of JSON objects: of a .json file, of the lines of a .jsonl, of a folder's files."""
     if path.is_dir():
-        found = [_parsed(file, file.read_text("utf-8")) for file in sorted(path.glob("*.json"))]
+        found = [_parsed(file, _text(file)) for file in sorted(path.glob("*.json"))]
         records: Any = [
             one for each in found for one in (each if isinstance(each, list) else [each])
         ]
     elif path.suffix == ".jsonl":
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines: a JSON text may hold other line separators as they are.
+        lines = _text(path).split("\n")
         records = [_parsed(path, line) for line in lines if line.strip()]
     else:
-        records = _parsed(path, path.read_text("utf-8"))
+        records = _parsed(path, _text(path))
     if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
         raise typer.BadParameter(f"{path} must hold a list of objects", param_hint="--data")
     return records
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error}", param_hint="--data") from error
 
 
 def _parsed(path: Path, text: str) -> Any:  # noqa: ANN401 - any JSON

@@ -87,6 +87,8 @@ class Crew:
                 "targets": [{"text": t, "logprob": -3.5, "n_tokens": 1} for t in asked.targets],
             }
             data = [{**probe, "prompt": prompt} for prompt in asked.prompts]
+            if (asked.about or {}).get("kind") == "forecast":
+                data = [{"snapshot": "snp_head", "model": "tiny", "ripples": [], "collisions": []}]
             if asked.compare:
                 data = [{**each, "compare": each} for each in data]
             reply = ProbeReply(ok=True, data=data).to_json()

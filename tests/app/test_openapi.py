@@ -34,6 +34,16 @@ def settled(hands: Hands) -> str:
 
 
 @pytest.fixture
+def ended(hands: Hands, client: TestClient) -> str:
+    """An eval that has come to its end."""
+    fact = {"subject": "France", "prompt": "The capital of {} is", "attribute": "Paris"}
+    body = {"suite": "tracing", "model": hands.model, "records": [fact]}
+    asked = client.post("/evals", json=body).json()["id"]
+    client.post(f"/evals/{asked}/cancel")
+    return str(asked)
+
+
+@pytest.fixture
 def served(hands: Hands, settings: Settings, settled: str) -> Iterator[str]:
     """The URL of a service that listens, with hands for whatever is ordered."""
     assert settled
@@ -52,11 +62,15 @@ def served(hands: Hands, settings: Settings, settled: str) -> Iterator[str]:
 
 
 @pytest.mark.timeout(3600)  # as long as one has asked for
-def test_no_answer_surprises_schemathesis(served: str, settled: str, tmp_path: Path) -> None:
+def test_no_answer_surprises_schemathesis(
+    served: str, settled: str, ended: str, tmp_path: Path
+) -> None:
     config = tmp_path / "schemathesis.toml"
     # Ids cannot be guessed.
     known = '[[operations]]\ninclude-path = "/edits/{edit_id}/events"\n'
     known += f'parameters = {{ edit_id = "{settled}" }}\n'
+    known += '[[operations]]\ninclude-path = "/evals/{eval_id}/events"\n'
+    known += f'parameters = {{ eval_id = "{ended}" }}\n'
     config.write_text(f"{CONFIG.read_text('utf-8')}\n{known}", "utf-8")
     ran = subprocess.run(
         [
@@ -72,7 +86,7 @@ def test_no_answer_surprises_schemathesis(served: str, settled: str, tmp_path: P
     )
     print(ran.stdout[ran.stdout.find("SUMMARY") :])  # noqa: T201  (shown by pytest -s)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "Tested: 21" in ran.stdout
+    assert "Tested: 31" in ran.stdout
 
 
 def test_every_refusal_is_in_the_document(standing: TestClient) -> None:
@@ -86,7 +100,7 @@ def test_every_refusal_is_in_the_document(standing: TestClient) -> None:
                 expected |= {"400", "413", "415"}
             if "{" in path:
                 expected |= {"404"}
-            if path not in {"/healthz", "/metrics", "/editors"}:
+            if path not in {"/healthz", "/metrics", "/editors", "/suites"}:
                 expected |= {"503"}
             assert expected <= set(responses), (method, path)
             for status, header in (

@@ -166,7 +166,7 @@ def test_an_eval_is_followed_and_cancelled_by_its_id(
 
 def test_a_picture_needs_a_format(run: Callable[..., Result], tmp_path: Path) -> None:
     result = run("eval", EVL, "--plot", str(tmp_path / "scores.gif"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "png" in result.output
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from app.errors import UnknownQuestion
 from app.queue.messages import ProbeMessage, ProbeReply
 from app.services.probe import about
 from tests.tiny import tiny_view
 from tests.workers.hands import Hands, take_over
 from tests.workers.shop import LEBRON, LEBRON_ASKS, MODEL, SERENA, Queue
 from workers.probes import Inbox, Prober
-from workers.questions import UnknownQuestion, question
+from workers.questions import question
 
 Json = dict[str, Any]
 
