@@ -20,10 +20,13 @@ from tests.app.hands import FACT, MODEL, Hands
 from tests.conftest import HASTY, wait_until
 
 ORDER = {"model": MODEL, **FACT}
-NEEDS_NO_DATABASE = {"/healthz", "/metrics", "/editors"}
+EVAL = "evl_" + "0" * 26
+NEEDS_NO_DATABASE = {"/healthz", "/metrics", "/editors", "/suites"}
 BODIES: dict[str, Any] = {
     "/edits": ORDER,
     "/models": {"source": "org/name"},
+    "/models/{model_id}/forecast": {"request": FACT},
+    "/evals": {"suite": "efficacy", "model": MODEL, "records": [FACT]},
     "/models/{model_id}/probe": {"prompts": ["x"]},
     "/snapshots/{snapshot_id}": {"label": "x"},
 }
@@ -96,7 +99,8 @@ def test_without_postgres_every_endpoint_says_come_back(
         wait_until(lambda: len(ears) == 2)
         breakable.kill()
         for method, path in endpoints(client):
-            url = path.format(model_id=MODEL, edit_id=edit, snapshot_id=snapshot)
+            ids = {"model_id": MODEL, "edit_id": edit, "snapshot_id": snapshot, "eval_id": EVAL}
+            url = path.format(**ids, name="tracing")
             query = {"prompt": "x"} if method == "GET" and url.endswith("/probe") else {}
             answer = client.request(method, url, params=query, json=BODIES.get(path))
             if path in NEEDS_NO_DATABASE:
