@@ -19,15 +19,9 @@ from typing import TypeVar
 
 from editing.step import Step
 
-NAMES = (
-    "in_editor",
-    "after_blob",
-    "before_commit",
-    "after_commit",
-    "before_swap",
-    "before_rows",
-    "after_rows",
-)
+OF_ORDERS = ("in_editor", "after_blob", "before_commit", "after_commit", "before_swap")
+OF_EVALS = ("before_rows", "after_rows")
+NAMES = (*OF_ORDERS, *OF_EVALS)
 EXIT_CODE = 137  # what a shell reports of a process that was killed by signal 9
 
 T = TypeVar("T")

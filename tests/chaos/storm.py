@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from tests.chaos.customers import DEPTH, Asker, Books, Customer
 from tests.chaos.world import TTL_S, World
-from workers.failpoints import EXIT_CODE, NAMES
+from workers.failpoints import EXIT_CODE, OF_ORDERS
 
 _TICK_S = 0.02
 _STUCK_S = 120.0  # without one order settled
@@ -48,7 +48,10 @@ class Forecast:
         """The plan, in its order."""
         chance = random.Random(self.seed)  # noqa: S311 - no secret
         kinds = [
-            *("kill" if chance.random() < 0.6 else chance.choice(NAMES) for _ in range(self.kills)),
+            *(
+                "kill" if chance.random() < 0.6 else chance.choice(OF_ORDERS)
+                for _ in range(self.kills)
+            ),
             *["freeze"] * self.freezes,
             *(OUTAGES[number % len(OUTAGES)] for number in range(self.outages)),
             *["api shot"] * self.outages,

@@ -7,10 +7,9 @@ import pytest
 from tests.tiny import tiny_view
 from tests.workers.hands import take_over
 from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, SERENA, Queue, Shop, ended
-from workers.failpoints import EXIT_CODE, NAMES, FailPoint, UnknownFailPoint
+from workers.failpoints import EXIT_CODE, NAMES, OF_ORDERS, FailPoint, UnknownFailPoint
 
 FACTS = (LEBRON, SERENA, FRANCE)
-OF_EVALS = {"before_rows", "after_rows"}
 PASSINGS = {"in_editor": 5}  # in the middle of the first edit; elsewhere in the second edit
 
 
@@ -25,7 +24,7 @@ def calm(queue: Queue, tiny_folder: Path, statistics_folder: Path, tmp_path: Pat
     return [snapshot.fingerprint for snapshot in queue.lineage("calm")]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_EVALS])
+@pytest.mark.parametrize("name", OF_ORDERS)
 def test_an_order_whose_worker_died_is_applied_once(shop: Shop, calm: list[str], name: str) -> None:
     edits = [shop.queue.order(fact) for fact in FACTS]
     victim = shop.worker(failpoint=f"{name}:{PASSINGS.get(name, 2)}")
