@@ -8,6 +8,7 @@ from typing import Any
 
 from errata import eval_calls
 from errata.calls import Call, Page
+from errata.errors import Refused
 from errata.eval_results import Eval, Forecast, Suite
 from errata.measuring import DAY, Looks, OnEval
 from errata.results import Json
@@ -89,7 +90,12 @@ class AsyncMeasures:
 
     async def cancel_eval(self, eval_id: str) -> Eval:
         """Stop an eval between two of its steps; what it has measured stays."""
-        return await self._send(eval_calls.cancel(eval_id))
+        try:
+            return await self._send(eval_calls.cancel(eval_id))
+        except Refused as error:
+            if not eval_calls.cancelled_before(error):
+                raise
+            return await self.eval(eval_id)  # cancelled, perhaps by a try whose answer was lost
 
     async def plot(self, eval_id: str, name: str, *, format: str = "png") -> bytes:  # noqa: A002
         """Draw one picture of an eval, as PNG or SVG."""

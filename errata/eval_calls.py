@@ -6,7 +6,7 @@ from typing import Any
 
 from errata import given
 from errata.calls import Call, Page, Terms, paged, path_of, said
-from errata.errors import EvalFailed
+from errata.errors import EvalFailed, Refused
 from errata.eval_results import Eval, Forecast, Suite
 from errata.results import Json
 
@@ -55,6 +55,11 @@ def rows(
 def cancel(eval_id: str) -> Call[Eval]:
     """Stop an eval."""
     return Call(method="POST", path=path_of("evals", eval_id, "cancel"), read=Eval.of)
+
+
+def cancelled_before(error: Refused) -> bool:
+    """Say whether a cancel was refused because the eval is cancelled: maybe by an earlier try."""
+    return error.code == "eval-settled" and error.fields.get("eval_status") == "cancelled"
 
 
 def plot(eval_id: str, name: str, format: str) -> Call[bytes]:  # noqa: A002 - the API's word

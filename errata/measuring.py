@@ -6,7 +6,7 @@ from typing import Any
 
 from errata import eval_calls, given
 from errata.calls import Call, Page
-from errata.errors import EvalUnfinished
+from errata.errors import EvalUnfinished, Refused
 from errata.eval_results import Eval, Forecast, Suite
 from errata.results import Json
 
@@ -113,7 +113,12 @@ class Measures:
 
     def cancel_eval(self, eval_id: str) -> Eval:
         """Stop an eval between two of its steps; what it has measured stays."""
-        return self._send(eval_calls.cancel(eval_id))
+        try:
+            return self._send(eval_calls.cancel(eval_id))
+        except Refused as error:
+            if not eval_calls.cancelled_before(error):
+                raise
+            return self.eval(eval_id)  # cancelled, perhaps by a try whose answer was lost
 
     def plot(self, eval_id: str, name: str, *, format: str = "png") -> bytes:  # noqa: A002
         """Draw one picture of an eval, as PNG or SVG."""

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from errata.errors import EvalFailed, EvalUnfinished
+from errata.errors import EvalFailed, EvalUnfinished, Refused
 from tests.errata.answers import EVL, FACT, SNP, forecast, measurement, probe, suite
 from tests.errata.either import Either, FakeServer, answered
 
@@ -116,6 +116,15 @@ def test_an_answer_is_compared_with_an_edit(ask: Either) -> None:
     for wrong in ({"edit": "edt_1"}, {"answer": "Rome", "compare": "snp_1"}):
         with pytest.raises(TypeError):
             ask(server, "probe", "m", "Hello", **wrong)
+
+
+def test_a_cancel_whose_answer_was_lost_is_no_refusal(ask: Either) -> None:
+    problem = {"code": "eval-settled", "detail": "over", "eval_status": "cancelled"}
+    server = FakeServer(answered(problem, 409), answered(measurement("cancelled")))
+    assert ask(server, "cancel_eval", EVL).status == "cancelled"
+    finished = {**problem, "eval_status": "finished"}
+    with pytest.raises(Refused):
+        ask(FakeServer(answered(finished, 409)), "cancel_eval", EVL)
 
 
 def test_suites_and_single_evals(ask: Either) -> None:
