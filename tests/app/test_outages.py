@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Breakable:
         """Leave every connection open, and answer none; SIGCONT ends it."""
         root = psutil.Process(self._child._process.pid)
         for process in (root, *root.children(recursive=True)):
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # a child may have ended meanwhile
+                process.send_signal(number)
 
     def stop(self) -> None:
         self._child.stop()
