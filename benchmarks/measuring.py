@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from editing.metrics import values
 from editing.metrics.counterfact import Compared, FactScores, measure_facts, rivals, success_rate
 from editing.metrics.drift import Drift, base_logprobs, measure_drift
 from editing.model.scoring import Score
@@ -60,8 +61,7 @@ def rates(facts: Sequence[FactScores]) -> dict[str, float]:
 
 def harmonic(found: Mapping[str, float]) -> float:
     """S of the rates; 0 if any of the three is 0."""
-    values = [found[name] for name in SUCCESSES]
-    return len(values) / sum(1 / value for value in values) if all(values) else 0.0
+    return values.harmonic([found[name] for name in SUCCESSES]) or 0.0
 
 
 def intervals(facts: Sequence[FactScores], seed: int) -> dict[str, tuple[float, float]]:

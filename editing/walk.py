@@ -7,11 +7,11 @@ All but the first are generators of Steps; between two steps the model serves it
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from .catalogue import Method
 from .catalogue import method as find_method
+from .entry import loaded
 from .errors import EmptyField
 from .history import History
 from .hparams import Contexts, Hparams, Statistics
@@ -124,8 +124,7 @@ def edit(
     if not requests:
         raise EmptyField(field="requests")
     history = history or History.empty()
-    module, _, name = plan.method.entry.partition(":")
-    editor = getattr(import_module(module), name)
+    editor = loaded(plan.method.entry)
     if plan.method.batch:
         outcome = cast("Outcome", (yield from editor(view, requests, plan.hparams, history)))
     else:

@@ -1,10 +1,7 @@
 """Several sequences of edits side by side; what they begin with alike is written once."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
 
-from editing.history import History
-from editing.outcome import Outcome
 from editing.request import EditRequest
 from editing.run import under
 from editing.step import Step
@@ -50,11 +47,4 @@ def _continued(
     """More orders behind those that were written."""
     if not done:
         return (yield from scene.chained(orders))
-    entries = list(scene.history.entries)
-    entries += [(f"begun-{number}", _known(one.outcome)) for number, one in enumerate(done)]
-    later = replace(scene, history=History(entries, dict(scene.history.folds)))
-    return (yield from under(scene.view, done[-1].state, later.chained(orders)))
-
-
-def _known(outcome: Outcome) -> Callable[[], Outcome]:
-    return lambda: outcome
+    return (yield from under(scene.view, done[-1].state, scene.behind(done).chained(orders)))

@@ -1,10 +1,10 @@
 """The suites, as a table. Read by the API, the docs and the tests. No torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from editing.entry import loaded
 from editing.errors import EmptyField, UnknownSuite
 from editing.knobs import filled, schema_of
 
@@ -63,12 +63,6 @@ class Suite:
     def schema(self) -> Json:
         """The options as a JSON schema."""
         return schema_of(self.options)
-
-
-def loaded(entry: str) -> Callable[..., Any]:
-    """The function at "module:function"."""
-    module, _, name = entry.partition(":")
-    return getattr(import_module(module), name)
 
 
 def suite(name: str) -> Suite:

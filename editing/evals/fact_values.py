@@ -7,7 +7,7 @@ means over their prompts, and intervals draw facts.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from editing.metrics.values import Value, interval, mean_of
+from editing.metrics.values import Value, harmonic, interval, mean_of
 
 from .catalogue import Json
 
@@ -41,7 +41,7 @@ def fact_values(rows: Sequence[Json]) -> dict[str, Value]:
 def score_value(
     rows: Sequence[Json],
     names: Sequence[str],
-    mean: Callable[[Sequence[float]], float],
+    mean: Callable[[Sequence[float]], float | None],
 ) -> Value:
     """A mean of the means of several columns; None where one of them is nowhere."""
 
@@ -62,11 +62,6 @@ def score_value(
         high=high,
         before=of("before")(rows),
     )
-
-
-def harmonic(values: Sequence[float]) -> float:
-    """The harmonic mean; 0 where any of the values is 0."""
-    return len(values) / sum(1 / value for value in values) if all(values) else 0.0
 
 
 def arithmetic(values: Sequence[float]) -> float:

@@ -8,12 +8,9 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from editing import walk
 from editing.datasets.sets import LeftOut, RecordSet
 from editing.errors import BadRecord, BadRequest, EditFailed, EditingError, EmptyField
-from editing.history import History
 from editing.model.state import State
-from editing.outcome import Outcome
 from editing.run import under
 from editing.step import Step
 
@@ -44,22 +41,19 @@ def written(
         return Written(scene.view.current)
     if not chained or len(requests) == 1:
         return Written((yield from scene.edited(requests)).state)
-    if scene.plan is None:
+    if scene.plan is None:  # else every edit would fail for it
         raise EmptyField(field="editor")
-    # As Scene.chained does, but only the last state is kept: a chain may be a thousand edits long.
-    view, state = scene.view, scene.view.current
-    entries, folds = list(scene.history.entries), dict(scene.history.folds)
+    # As Scene.chained does, but only the last state is kept, and the chain goes on behind an edit
+    # that failed: it may be a thousand edits long.
+    later, state = scene, scene.view.current
     failed: dict[int, EditingError] = {}
     for number, request in enumerate(requests):
-        work = walk.edit(view, scene.plan, [request], History(list(entries), folds))
         try:
-            outcome = yield from under(view, state, work)
+            done = yield from under(scene.view, state, later.edited([request]))
         except (EditFailed, BadRequest) as error:
             failed[number] = error
             continue
-        outcome = Outcome.from_bytes(outcome.to_bytes())  # what would be served
-        state = view.after(outcome.deltas, state)
-        entries.append((f"on-the-side-{number}", lambda kept=outcome: kept))
+        later, state = later.behind([done]), done.state
     return Written(state, failed)
 
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from editing.metrics.perturbation import harmonic
-from editing.metrics.values import Value, as_json, interval, mean_of
+from editing.metrics.values import Value, as_json, harmonic, interval, mean_of
 
 if TYPE_CHECKING:
     from .options import PerturbationOptions

@@ -8,9 +8,8 @@ from editing.datasets.sets import LeftOut
 from editing.errors import BadRequest, EditFailed
 from editing.metrics.answers import replies, says, says_any
 from editing.metrics.counterfact import Compared, accuracy_rate, success_rate
-from editing.metrics.perturbation import harmonic
 from editing.metrics.relation import Ends, measure_ends
-from editing.metrics.values import Value, as_json, interval, mean_of
+from editing.metrics.values import Value, as_json, harmonic, interval, mean_of
 from editing.run import under
 from editing.step import Step
 

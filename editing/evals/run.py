@@ -3,13 +3,14 @@
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from editing.entry import loaded
 from editing.errors import BadRequest, EditFailed
 from editing.model.state import State
 from editing.run import under
 from editing.step import Step
 from editing.walk import prepare
 
-from .catalogue import Json, Suite, loaded
+from .catalogue import Json, Suite
 from .scene import Scene
 
 

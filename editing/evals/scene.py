@@ -1,7 +1,7 @@
 """What a suite measures with: a model in one state, and an editor that writes on the side."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from editing import walk
@@ -38,28 +38,38 @@ class Scene:
     history: History = field(default_factory=History.empty)  # what the measured state consists of
 
     def edited(self, requests: Sequence["EditRequest"]) -> Generator[Step, None, Edited]:
-        """Write the requests as one order. Raises EditFailed or BadRequest."""
-        return (yield from self.chained([requests]))[-1]
-
-    def chained(
-        self, orders: Sequence[Sequence["EditRequest"]]
-    ) -> Generator[Step, None, list[Edited]]:
-        """Write one order after another, each on what the earlier ones made; every state in turn.
+        """Write the requests as one order, on the state that is shown.
 
         Deltas are read back from their bytes, as a worker does, so that what is measured is what
         would be served. Raises EditFailed or BadRequest, and EmptyField without an editor.
         """
         if self.plan is None:
             raise EmptyField(field="editor")
-        state, entries = self.view.current, list(self.history.entries)
-        folds = dict(self.history.folds)
+        outcome = yield from walk.edit(self.view, self.plan, requests, self.history)
+        outcome = Outcome.from_bytes(outcome.to_bytes())
+        return Edited(self.view.after(outcome.deltas), outcome)
+
+    def behind(self, done: Sequence[Edited]) -> "Scene":
+        """The scene behind some edits, which its history then holds; to be run under the last."""
+        entries = list(self.history.entries)
+        for one in done:
+            entries.append((f"on-the-side-{len(entries)}", _known(one.outcome)))
+        # The folds are copied: two ways on from here give other edits the same names.
+        return replace(self, history=History(entries, dict(self.history.folds)))
+
+    def chained(
+        self, orders: Sequence[Sequence["EditRequest"]]
+    ) -> Generator[Step, None, list[Edited]]:
+        """Write one order after another, each on what the earlier ones made; every state in turn.
+
+        Raises as `edited` does.
+        """
+        scene, state = self, self.view.current
         found: list[Edited] = []
-        for number, requests in enumerate(orders):
-            work = walk.edit(self.view, self.plan, requests, History(list(entries), folds))
-            outcome = Outcome.from_bytes((yield from under(self.view, state, work)).to_bytes())
-            state = self.view.after(outcome.deltas, state)
-            entries.append((f"on-the-side-{number}", _known(outcome)))
-            found.append(Edited(state, outcome))
+        for requests in orders:
+            done = yield from under(self.view, state, scene.edited(requests))
+            scene, state = scene.behind([done]), done.state
+            found.append(done)
         return found
 
 

@@ -8,8 +8,6 @@ S2RKE (Duan et al. 2025, arXiv:2502.06868), section 5. Two changes of one weight
     overlap    |Q1T Q2|^2 / min(r1, r2), Q bases of the spaces that factored changes write into
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -17,14 +15,6 @@ from editing.delta import Change, LowRank
 
 SHARES = (0.001, 0.01, 0.05)
 _NOTHING = 1e-6  # relative: a direction that is less than this is none
-
-
-def harmonic(parts: Sequence[float | None]) -> float | None:
-    """S: the harmonic mean; 0 where any is 0, None where any was not measured."""
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) or not found:
-        return None
-    return len(found) / sum(1 / part for part in found) if all(found) else 0.0
 
 
 def jaccard(one: Tensor, other: Tensor, share: float) -> float | None:

@@ -99,6 +99,14 @@ def mean_of(
     )
 
 
+def harmonic(parts: Sequence[float | None]) -> float | None:
+    """The harmonic mean; 0 where any is 0, None where any was not measured."""
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) or not found:
+        return None
+    return len(found) / sum(1 / part for part in found) if all(found) else 0.0
+
+
 def as_json(values: Mapping[str, Value]) -> dict[str, object]:
     """Values by their names, as JSON."""
     return {name: value.to_dict() for name, value in values.items()}

@@ -7,9 +7,9 @@ thread may draw.
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from editing.entry import loaded
 from editing.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def drawn(name: str, rows: Sequence[Json], summary: Json, *, title: str, format:
         raise BadRequest(f"There is no picture {name!r}. Known: {', '.join(PICTURES)}.", plot=name)
     if format not in FORMATS:
         raise BadRequest(f"A picture is {' or '.join(FORMATS)}, not {format!r}.", format=format)
-    module, _, function = PICTURES[name].partition(":")
-    picture: Picture = getattr(import_module(module), function)
+    picture: Picture = loaded(PICTURES[name])
     figure = picture(rows, summary)
     if title:
         figure.suptitle(title, fontsize=8)

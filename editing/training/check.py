@@ -9,6 +9,7 @@ from torch import Tensor
 
 from editing.editors.hypernet import Hypernet
 from editing.hparams import MendRecipe
+from editing.metrics.values import harmonic
 from editing.step import Step
 
 from .loss import Exercise
@@ -35,8 +36,7 @@ class Check:
     @property
     def success(self) -> float:
         """Harmonic mean of efficacy, paraphrase and neighborhood, from 0 to 1."""
-        parts = (self.efficacy, self.paraphrase, self.neighborhood)
-        return len(parts) / sum(1 / part for part in parts) if all(parts) else 0.0
+        return harmonic((self.efficacy, self.paraphrase, self.neighborhood)) or 0.0
 
     def worth(self, recipe: MendRecipe) -> float:
         """By what networks of one recipe are compared; the larger the better."""

@@ -10,11 +10,12 @@ from editing.datasets.sets import LeftOut, RecordSet, in_sets
 from editing.errors import BadRecord, EmptyField
 from editing.evals import run as evals
 from editing.evals.catalogue import SUITES
-from editing.evals.fact_values import fact_values, harmonic
+from editing.evals.fact_values import fact_values
 from editing.evals.in_sets import written
 from editing.evals.options import EfficacyOptions
 from editing.evals.scene import Scene
 from editing.metrics.counterfact import measure_facts
+from editing.metrics.values import harmonic
 from editing.model.state import State
 from editing.model.view import ModelView
 from editing.request import EditRequest

@@ -18,7 +18,8 @@ from editing.evals.catalogue import suite
 from editing.evals.run import rows_of, summary_of
 from editing.evals.scene import Scene
 from editing.metrics.keys import cosines, keys_of, sites_of
-from editing.metrics.perturbation import compared, harmonic, jaccard
+from editing.metrics.perturbation import compared, jaccard
+from editing.metrics.values import harmonic
 from editing.model.tokens import place
 from editing.model.view import ModelView
 from editing.request import EditRequest

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from editing.datasets.catalogue import DATASETS
-from editing.evals.catalogue import SUITES, loaded
+from editing.entry import loaded
+from editing.evals.catalogue import SUITES
 from editing.knobs import filled
 from editing.pictures import PICTURES
 
