@@ -5,16 +5,16 @@ either the order is settled and the cancel is refused, or it is cancelled and ca
 as anything else.
 """
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import select
 
 from app.errors import OrderSettled
 from app.queue import outbox, streams
 from app.queue.messages import CancelEdit
 from app.services import edits
-from app.services.settle import cancel, locked_model, require_head
+from app.services.settle import cancel, in_hand, locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
-from app.store.tables import Edit, Lease
+from app.store.tables import Edit
 
 
 def request(tx: Tx, edit_id: str, *, if_match: str | None = None) -> Edit:
@@ -28,7 +28,7 @@ def request(tx: Tx, edit_id: str, *, if_match: str | None = None) -> Edit:
     tx.session.refresh(edit, with_for_update={"key_share": True})
     if edit.status in edits.SETTLED:
         raise OrderSettled(edit=edit_id, status=edit.status)
-    if edit.status == "queued" or not _in_hand(tx, edit):
+    if edit.status == "queued" or not in_hand(tx, edit.model_id, edit.epoch):
         cancel(tx, edit)
     elif not edit.cancel_requested:
         edit.cancel_requested = True
@@ -45,17 +45,3 @@ def queued(tx: Tx, model_id: str) -> list[Edit]:
     for edit in found:
         cancel(tx, edit)
     return found
-
-
-def _in_hand(tx: Tx, edit: Edit) -> bool:
-    """Say whether a living worker holds a running order. A dead one's is nobody's to stop.
-
-    Should it only seem dead, nothing is lost: what it settles must still be running then.
-    """
-    alive: ColumnElement[bool] = Lease.expires_at.is_(None) | (
-        Lease.expires_at > func.clock_timestamp()
-    )
-    holder = select(Lease.model_id).where(
-        Lease.model_id == edit.model_id, Lease.epoch == edit.epoch, alive
-    )
-    return tx.session.scalar(holder) is not None

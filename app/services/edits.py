@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from app.errors import EditNotFound, ModelNotFound
+from app.errors import EditNotFound
+from app.services import models
 from app.services.pages import Page, cut
 from app.store.db import Tx
-from app.store.tables import Edit, JournalRow, Model
+from app.store.tables import Edit, JournalRow
 
 SETTLED = frozenset({"applied", "failed", "rejected", "cancelled"})
 
@@ -35,8 +36,7 @@ def page(
     """List orders, newest first; `subject` is one that an edit request names, exactly."""
     query = select(Edit)
     if model is not None:
-        if "\0" in model or tx.session.get(Model, model) is None:
-            raise ModelNotFound(model)
+        models.require_known(tx, model)
         query = query.where(Edit.model_id == model)
     if status is not None:
         query = query.where(Edit.status == status)

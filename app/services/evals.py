@@ -20,13 +20,13 @@ from app.queue.messages import CancelEval, RunEval
 from app.services import models, snapshots
 from app.services.eval_ends import end
 from app.services.pages import Page, cut
-from app.services.settle import locked_model
+from app.services.settle import in_hand, locked_model
 from app.services.submit import DEFAULT_EDITOR
 from app.store import journal
 from app.store.blobs import Blobs
 from app.store.db import Tx
 from app.store.ids import new_id
-from app.store.tables import Eval, EvalRow, Lease, Model
+from app.store.tables import Eval, EvalRow
 from editing import knobs
 from editing.evals.catalogue import Suite, suite
 
@@ -139,11 +139,12 @@ def page(
     """List evals, newest first."""
     query = select(Eval)
     if model is not None:
-        if "\0" in model or tx.session.get(Model, model) is None:
-            raise ModelNotFound(model)
+        models.require_known(tx, model)
         query = query.where(Eval.model_id == model)
     if suite is not None:
-        query = query.where(Eval.suite == _storable(suite))
+        if "\0" in suite:  # no stored text holds one, and Postgres would not look for it
+            return Page(data=[], has_more=False, next=None)
+        query = query.where(Eval.suite == suite)
     if status is not None:
         query = query.where(Eval.status == status)
     if after is not None:
@@ -185,7 +186,7 @@ def cancel(tx: Tx, eval_id: str) -> Eval:
     tx.session.refresh(found, with_for_update=True)
     if found.status in SETTLED:
         raise EvalSettled(eval_id=eval_id, status=found.status)
-    if found.status == "queued" or not _in_hand(tx, found):
+    if found.status == "queued" or not in_hand(tx, found.model_id, found.epoch):
         end(tx, found, "cancelled")
     else:
         found.cancel_requested = True
@@ -205,22 +206,8 @@ def unpacked(data: bytes) -> list[Json]:
     return json.loads(gzip.decompress(data))
 
 
-def _storable(text: str) -> str:
-    """No stored text holds a NUL, and Postgres would not look for one."""
-    return text.replace("\0", "?")
-
-
 def _waiting(tx: Tx, model_id: str) -> int:
     waiting = select(func.count()).where(
         Eval.model_id == model_id, Eval.status.in_(("queued", "running"))
     )
     return tx.session.scalars(waiting).one()
-
-
-def _in_hand(tx: Tx, found: Eval) -> bool:
-    """Say whether a living worker holds a running eval."""
-    alive = Lease.expires_at.is_(None) | (Lease.expires_at > func.clock_timestamp())
-    holder = select(Lease.model_id).where(
-        Lease.model_id == found.model_id, Lease.epoch == found.epoch, alive
-    )
-    return tx.session.scalar(holder) is not None

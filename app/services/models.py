@@ -82,6 +82,12 @@ def get(tx: Tx, model_id: str) -> Model:
     return found
 
 
+def require_known(tx: Tx, model_id: str) -> None:
+    """Raise ModelNotFound unless there is, or was, such a model."""
+    if "\0" in model_id or tx.session.get(Model, model_id) is None:
+        raise ModelNotFound(model_id)
+
+
 def head_of(tx: Tx, model_id: str) -> str:
     """Return the head of a model that has snapshots; also of one that was removed."""
     return str(tx.session.scalar(select(Model.head_id).where(Model.id == model_id)))

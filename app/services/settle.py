@@ -7,7 +7,7 @@ order everywhere: lease, model, edit.
 
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from app.errors import BlobMissing, HeadMoved, Json, ModelNotFound
 from app.queue import outbox, streams
@@ -47,6 +47,18 @@ def require_head(head: str | None, if_match: str | None) -> None:
     """Raise HeadMoved unless a model's head is the one that a caller named, if one was."""
     if if_match is not None and if_match != head:
         raise HeadMoved(expected=if_match, head=head)
+
+
+def in_hand(tx: Tx, model_id: str, epoch: int | None) -> bool:
+    """Say whether a living worker holds what runs under an epoch. A dead one's is nobody's to stop.
+
+    Should it only seem dead, nothing is lost: what it settles must still be running then.
+    """
+    alive: ColumnElement[bool] = Lease.expires_at.is_(None) | (
+        Lease.expires_at > func.clock_timestamp()
+    )
+    holder = select(Lease.model_id).where(Lease.model_id == model_id, Lease.epoch == epoch, alive)
+    return tx.session.scalar(holder) is not None
 
 
 def settle_edit(

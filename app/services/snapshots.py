@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from app.errors import LabelTaken, ModelNotFound, SnapshotNotFound, SnapshotOfAnotherModel
+from app.errors import LabelTaken, SnapshotNotFound, SnapshotOfAnotherModel
+from app.services import models
 from app.services.lineage import edits_of
 from app.services.pages import Page, cut
 from app.services.settle import locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
-from app.store.tables import Edit, Model, Snapshot
+from app.store.tables import Edit, Snapshot
 from editing.catalogue import METHODS
 
 _ID = re.compile(r"snp_[0-9a-z]{26}")
@@ -42,8 +43,7 @@ def get(tx: Tx, snapshot_id: str, *, of: str | None = None) -> Snapshot:
 
 def page(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Page[Snapshot]:
     """List a model's snapshots, newest first."""
-    if "\0" in model_id or tx.session.get(Model, model_id) is None:
-        raise ModelNotFound(model_id)
+    models.require_known(tx, model_id)
     query = select(Snapshot).where(Snapshot.model_id == model_id)
     if after is not None:
         query = query.where(Snapshot.seq < get(tx, after, of=model_id).seq)

@@ -24,11 +24,6 @@ def given(
     return None, found[offset:end]
 
 
-def requests(file: Path) -> list[Json]:
-    """All records of one file."""
-    return _read(file)
-
-
 def _read(path: Path) -> list[Json]:
     """A list of JSON objects: of a .json file, of the lines of a .jsonl, of a folder's files."""
     if path.is_dir():
