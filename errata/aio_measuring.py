@@ -8,7 +8,7 @@ from typing import Any
 
 from errata import eval_calls
 from errata.calls import Call, Page
-from errata.errors import Refused
+from errata.errors import Refused, Unreachable
 from errata.eval_results import Eval, Forecast, Suite
 from errata.measuring import DAY, Looks, OnEval
 from errata.results import Json
@@ -67,8 +67,11 @@ class AsyncMeasures:
         """Wait until an eval has ended, however it does. Raises EvalUnfinished."""
         looks = Looks(timeout, on_progress)
         while True:
-            if looks.over(found := await self.eval(eval_id)):
-                return found
+            try:
+                if looks.over(found := await self.eval(eval_id)):
+                    return found
+            except Unreachable as error:
+                looks.away(error)
             await asyncio.sleep(looks.pause())
 
     async def eval(self, eval_id: str) -> Eval:
@@ -97,9 +100,16 @@ class AsyncMeasures:
                 raise
             return await self.eval(eval_id)  # cancelled, perhaps by a try whose answer was lost
 
-    async def plot(self, eval_id: str, name: str, *, format: str = "png") -> bytes:  # noqa: A002
-        """Draw one picture of an eval, as PNG or SVG."""
-        return await self._send(eval_calls.plot(eval_id, name, format))
+    async def plot(
+        self,
+        eval_id: str,
+        name: str,
+        *,
+        format: str = "png",  # noqa: A002 - the API's word
+        snapshot: str | None = None,
+    ) -> bytes:
+        """Draw one picture of an eval, as PNG or SVG; of the first of several snapshots."""
+        return await self._send(eval_calls.plot(eval_id, name, format, snapshot))
 
     async def eval_report(self, eval_id: str) -> str:
         """Tell all of an eval on one HTML page."""

@@ -89,10 +89,11 @@ class EvalUnfinished(WaitTimeout):
     """The eval is not settled yet. It goes on; wait again."""
 
     def __init__(self, found: Eval, seconds: float) -> None:
+        why = f" ({found.blocked.get('detail', '?')})" if found.blocked else ""
         ErrataError.__init__(
             self,
-            f"the eval {found.id} is still {found.status} after {seconds:g} s, {found.done} of "
-            f"{found.total} cases done. It goes on: `errata eval {found.id}` follows it, "
+            f"the eval {found.id} is still {found.status} after {seconds:g} s{why}, {found.done} "
+            f"of {found.total} cases done. It goes on: `errata eval {found.id}` follows it, "
             f"`errata eval {found.id} --cancel` stops it",
             fields={"eval": found.id, "status": found.status},
         )

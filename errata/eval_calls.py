@@ -62,10 +62,16 @@ def cancelled_before(error: Refused) -> bool:
     return error.code == "eval-settled" and error.fields.get("eval_status") == "cancelled"
 
 
-def plot(eval_id: str, name: str, format: str) -> Call[bytes]:  # noqa: A002 - the API's word
+def plot(
+    eval_id: str,
+    name: str,
+    format: str,  # noqa: A002 - the API's word
+    snapshot: str | None,
+) -> Call[bytes]:
     """Draw what an eval has found."""
     path = path_of("evals", eval_id, "plot", name)
-    return Call(method="GET", path=path, params={"format": format}, read=bytes, bare=True)
+    params = said({"format": format, "snapshot": snapshot})
+    return Call(method="GET", path=path, params=params, read=bytes, bare=True)
 
 
 def report(eval_id: str) -> Call[str]:

@@ -32,6 +32,7 @@ class Eval(Answer):
     summary: Json | None = None  # values, each with n, its interval and what it was before
     plots: list[str] = field(default_factory=list)
     error: Json | None = None
+    blocked: Json | None = None  # why nobody takes it: the error of a model that cannot be loaded
     cancel_requested: bool = False
     created_at: datetime | None = field(default=None, metadata=_TIME)
     started_at: datetime | None = field(default=None, metadata=_TIME)

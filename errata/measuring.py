@@ -6,13 +6,14 @@ from typing import Any
 
 from errata import eval_calls, given
 from errata.calls import Call, Page
-from errata.errors import EvalUnfinished, Refused
+from errata.errors import EvalUnfinished, Refused, Unreachable
 from errata.eval_results import Eval, Forecast, Suite
 from errata.results import Json
 
 OnEval = Callable[[Eval], None]
 
 DAY = 86_400.0  # seconds that one waits for an eval
+RESTART = 300.0  # seconds for which one who waits takes a server that is away for one that restarts
 FIRST_LOOK, LAST_LOOK = 0.2, 2.0  # seconds between two looks
 
 
@@ -24,14 +25,23 @@ class Looks:
         self._deadline = time.monotonic() + seconds
         self._tell = on_progress
         self._pause = FIRST_LOOK
+        self._away_since: float | None = None
 
     def over(self, found: Eval) -> bool:
         """Say whether it has ended. Raises EvalUnfinished when it has not, and the time is over."""
+        self._away_since = None
         if self._tell:
             self._tell(found)
         if not found.settled and time.monotonic() >= self._deadline:
             raise EvalUnfinished(found, self._seconds)
         return found.settled
+
+    def away(self, error: Unreachable) -> None:
+        """Take that nobody answered: an eval outlives its server. Raises the error in the end."""
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        if now - self._away_since >= RESTART or now >= self._deadline:
+            raise error
 
     def pause(self) -> float:
         """Give the pause before the next look."""
@@ -92,9 +102,13 @@ class Measures:
     ) -> Eval:
         """Wait until an eval has ended, however it does. Raises EvalUnfinished."""
         looks = Looks(timeout, on_progress)
-        while not looks.over(found := self.eval(eval_id)):
+        while True:
+            try:
+                if looks.over(found := self.eval(eval_id)):
+                    return found
+            except Unreachable as error:
+                looks.away(error)
             time.sleep(looks.pause())
-        return found
 
     def eval(self, eval_id: str) -> Eval:
         """Look at one eval."""
@@ -120,9 +134,16 @@ class Measures:
                 raise
             return self.eval(eval_id)  # cancelled, perhaps by a try whose answer was lost
 
-    def plot(self, eval_id: str, name: str, *, format: str = "png") -> bytes:  # noqa: A002
-        """Draw one picture of an eval, as PNG or SVG."""
-        return self._send(eval_calls.plot(eval_id, name, format))
+    def plot(
+        self,
+        eval_id: str,
+        name: str,
+        *,
+        format: str = "png",  # noqa: A002 - the API's word
+        snapshot: str | None = None,
+    ) -> bytes:
+        """Draw one picture of an eval, as PNG or SVG; of the first of several snapshots."""
+        return self._send(eval_calls.plot(eval_id, name, format, snapshot))
 
     def eval_report(self, eval_id: str) -> str:
         """Tell all of an eval on one HTML page."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import CasesChanged, ServiceError, as_error
 from app.services import eval_work, evals
@@ -31,7 +30,8 @@ from editing.evals.scene import Scene
 from editing.model.state import State
 from editing.step import Step
 from workers.bench import Bench
-from workers.patience import Pause, Work, is_away, undisturbed
+from workers.patience import Pause, Work, undisturbed
+from workers.wanted import Wishes
 
 _LOOK_S = 0.05  # how often a summary that is being made is looked for
 
@@ -41,15 +41,19 @@ log = structlog.stdlib.get_logger()
 
 
 class Evaluator:
-    """Has at most one eval in hand, and takes the next when that is settled."""
+    """Has at most one eval in hand, and takes the next when that is settled.
+
+    `stopping`: the one in hand was cancelled, and only its end is left to be written.
+    """
 
     def __init__(
         self, bench: Bench, *, poll_s: float, called: Callable[[], bool] = lambda: False
     ) -> None:
         self.in_hand: ClaimedEval | None = None
+        self.stopping = False
         self._bench = bench
         self._poll_s = poll_s
-        self._called = called
+        self._wishes = Wishes(database=bench.database, poll_s=poll_s, called=called)
 
     def evals(self) -> Work[None]:
         """Work for ever. Raises Fenced."""
@@ -62,7 +66,7 @@ class Evaluator:
                 yield Pause(self._poll_s)
                 continue
             yield from self._run(self.in_hand)
-            self.in_hand = None
+            self.in_hand, self.stopping = None, False
 
     def put_back(self) -> None:
         """Leave the eval in hand to the next worker."""
@@ -74,9 +78,13 @@ class Evaluator:
     def _run(self, mine: ClaimedEval) -> Work[None]:
         log.info("eval.running", eval=mine.id, suite=mine.suite, done=mine.done, total=mine.total)
         try:
-            stopped = yield from self._unless_stopped(mine, self._measure(mine))
+            done = yield from self._wishes.until_unwanted(
+                self._measure(mine),
+                lambda tx: eval_work.stop_wanted(tx, mine.id, epoch=self._bench.epoch),
+            )
+            self.stopping = not done
             summary = yield from self._summary(mine)
-            yield from self._settle(mine, "cancelled" if stopped else "finished", summary=summary)
+            yield from self._settle(mine, "finished" if done else "cancelled", summary=summary)
         except Fenced:
             raise
         except NotRunning as error:
@@ -212,24 +220,3 @@ class Evaluator:
             yield from self._settle(mine, "failed", error=error)
         except NotRunning as gone:  # stopped or settled meanwhile
             log.warning("eval.dropped", eval=mine.id, reason=repr(gone))
-
-    def _unless_stopped(self, mine: ClaimedEval, work: Work[None]) -> Work[bool]:
-        """Do the work; True when it was closed between two steps, because somebody asked."""
-        look_at = time.monotonic() + self._poll_s
-        for said in work:
-            yield said
-            if self._called() or time.monotonic() >= look_at:
-                look_at = time.monotonic() + self._poll_s
-                if self._stop_wanted(mine):
-                    work.close()
-                    return True
-        return False
-
-    def _stop_wanted(self, mine: ClaimedEval) -> bool:
-        try:
-            with self._bench.database.tx() as tx:
-                return eval_work.stop_wanted(tx, mine.id, epoch=self._bench.epoch)
-        except SQLAlchemyError as error:
-            if not is_away(error):
-                raise
-            return False

@@ -6,7 +6,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import HeadMoved, ServiceError
 from app.services import work
@@ -18,7 +17,8 @@ from editing.run import Stopwatch
 from workers.bench import Bench
 from workers.jobs import RUN
 from workers.metrics import WorkerMetrics
-from workers.patience import Pause, Work, is_away
+from workers.patience import Pause, Work
+from workers.wanted import Wishes
 
 Json = dict[str, Any]
 
@@ -31,11 +31,7 @@ log = structlog.stdlib.get_logger()
 
 
 class Foreman:
-    """Has at most one order in hand, and takes the next when that is settled.
-
-    `called` says whether somebody has asked to cancel an order since it was asked last; every
-    `poll_s` the journal is looked at without being called.
-    """
+    """Has at most one order in hand, and takes the next when that is settled."""
 
     def __init__(
         self,
@@ -48,7 +44,7 @@ class Foreman:
         self.in_hand: Claimed | None = None
         self._bench = bench
         self._poll_s = poll_s
-        self._called = called
+        self._wishes = Wishes(database=bench.database, poll_s=poll_s, called=called)
         self._metrics = metrics or WorkerMetrics(bench.host.model)
 
     def orders(self) -> Work[None]:
@@ -86,7 +82,11 @@ class Foreman:
     def _run(self, order: Claimed) -> Work[None]:
         began, watch = time.monotonic(), Stopwatch()
         try:
-            if not (yield from self._unless_cancelled(order, self._work(order, watch))):
+            job, epoch = self._work(order, watch), self._bench.epoch
+            done = yield from self._wishes.until_unwanted(
+                job, lambda tx: work.cancel_wanted(tx, order.id, epoch=epoch)
+            )
+            if not done:
                 yield from self._cancel(order, watch)
         except Fenced:
             raise
@@ -124,28 +124,6 @@ class Foreman:
         while self._bench.host.head != parent:
             yield Pause(self._poll_s, _LOST.format(parent))
             yield from self._bench.serve(parent)
-
-    def _unless_cancelled(self, order: Claimed, job: Work[None]) -> Work[bool]:
-        """Do the job, and say whether it came to its end; close it once it is not wanted."""
-        look_at = time.monotonic() + self._poll_s
-        for said in job:
-            yield said
-            if self._called() or time.monotonic() >= look_at:
-                look_at = time.monotonic() + self._poll_s
-                if self._cancel_wanted(order):
-                    job.close()
-                    return False
-        return True
-
-    def _cancel_wanted(self, order: Claimed) -> bool:
-        """Look into the journal; while that is away nobody can have asked there."""
-        try:
-            with self._bench.database.tx() as tx:
-                return work.cancel_wanted(tx, order.id, epoch=self._bench.epoch)
-        except SQLAlchemyError as error:
-            if not is_away(error):
-                raise
-            return False
 
     def _cancel(self, order: Claimed, watch: Stopwatch) -> Work[None]:
         epoch, timings = self._bench.epoch, watch.report()

@@ -39,8 +39,10 @@ class Loop:
         budgets: Budgets,
     ) -> None:
         self._foreman = foreman
+        self._evaluator = evaluator
         self._evals = evaluator.evals()
         self._evals_rest_until = 0.0
+        self._stop_heard = False  # a cancel was announced, perhaps that of the eval in hand
         self._prober = prober
         self._herald = herald
         self._lease = lease
@@ -73,6 +75,7 @@ class Loop:
                     self._rest(said.seconds)
                 else:
                     self._answer(took)
+                    self._hear_a_stop()
         finally:
             orders.close()
             self._evals.close()
@@ -92,6 +95,18 @@ class Loop:
             if not self._prober.busy:
                 self._bell.wait(left)
             self._answer(math.inf)
+
+    def _hear_a_stop(self) -> None:
+        """Go on with the eval that an order has interrupted, if it is to stop: that is soon done.
+
+        Else whoever cancels it would wait for the end of the order, and of those behind it.
+        """
+        if self._bell.take_cancel("interrupted evals"):
+            self._stop_heard = True
+            self._evals_rest_until = 0.0
+        if self._evaluator.in_hand and (self._stop_heard or self._evaluator.stopping):
+            self._stop_heard = False
+            self._measured()
 
     def _measured(self) -> bool:
         """Do one step of an eval, and answer the probes behind it; False where there is none."""

@@ -40,13 +40,16 @@ class EvalOut(BaseModel):
     )
     plots: list[str] = Field(description="Its pictures: /evals/{id}/plot/{name}.")
     error: Json | None
+    blocked: Json | None = Field(
+        default=None, description="Why nobody takes it: the error of a model that cannot be loaded."
+    )
     cancel_requested: bool
     created_at: datetime
     started_at: datetime | None
     settled_at: datetime | None
 
     @classmethod
-    def of(cls, found: Eval) -> "EvalOut":
+    def of(cls, found: Eval, *, blocked: Json | None = None) -> "EvalOut":
         """Show a row."""
         rates = found.progress or {}
         kind = SUITES.get(found.suite)
@@ -65,6 +68,7 @@ class EvalOut(BaseModel):
             summary=found.summary,
             plots=list(kind.plots) if kind else [],
             error=found.error,
+            blocked=blocked,
             cancel_requested=found.cancel_requested,
             created_at=found.created_at,
             started_at=found.started_at,

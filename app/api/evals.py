@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -36,11 +36,15 @@ from app.errors import (
     PlotNotFound,
     QueueFull,
     SnapshotNotFound,
+    SnapshotNotMeasured,
     SnapshotOfAnotherModel,
+    TooManyRows,
 )
-from app.services import data, evals, idempotency, pictures
+from app.services import data, evals, idempotency, models, pictures
 from app.services.data import Named
 from app.services.idempotency import Answer
+from app.store.db import Tx
+from app.store.tables import Eval
 from editing.errors import (
     BadRecord,
     BadRequest,
@@ -131,7 +135,7 @@ async def submit_eval(
                 lambda: evals.submit(
                     tx, house.blobs, _checked(house, body), max_waiting=house.settings.max_evals
                 ),
-                lambda made: EvalOut.of(made).model_dump(mode="json"),
+                lambda made: _shown(tx, [made])[0].model_dump(mode="json"),
             )
 
     answer = await run_in_threadpool(journal)
@@ -158,14 +162,13 @@ def list_evals(
 ) -> Listed[EvalOut]:
     """List evals, newest first."""
     page = evals.page(tx, after=after, limit=limit, model=model, suite=suite, status=status)
-    shown = [EvalOut.of(each) for each in page.data]
-    return Listed(data=shown, has_more=page.has_more, next=page.next)
+    return Listed(data=_shown(tx, page.data), has_more=page.has_more, next=page.next)
 
 
 @router.get("/evals/{eval_id}", responses=problems(EvalNotFound))
 def get_eval(eval_id: str, tx: TxDep) -> EvalOut:
     """Look at one eval: how far it is, and, once it has ended, what all its rows say together."""
-    return EvalOut.of(evals.get(tx, eval_id))
+    return _shown(tx, [evals.get(tx, eval_id)])[0]
 
 
 @router.get("/evals/{eval_id}/rows", responses=problems(EvalNotFound, BadMatch))
@@ -196,7 +199,7 @@ def list_rows(
 )
 def cancel_eval(eval_id: str, tx: TxDep) -> EvalOut:
     """Stop an eval between two of its steps. What it has measured stays, and is summed up."""
-    return EvalOut.of(evals.cancel(tx, eval_id))
+    return _shown(tx, [evals.cancel(tx, eval_id)])[0]
 
 
 @router.get(
@@ -221,7 +224,7 @@ async def follow_eval(eval_id: str, house: HouseDep) -> EventSourceResponse:
     response_class=Response,
     responses={
         200: {"description": "The picture.", "content": {kind: {} for kind in MEDIA.values()}},
-        **problems(EvalNotFound, PlotNotFound, NothingMeasured),
+        **problems(EvalNotFound, PlotNotFound, SnapshotNotMeasured, NothingMeasured, TooManyRows),
     },
 )
 def plot_eval(
@@ -229,12 +232,16 @@ def plot_eval(
     name: str,
     house: HouseDep,
     format: Annotated[Literal["png", "svg"], Query()] = "png",  # noqa: A002 - the API's word
+    snapshot: Annotated[
+        str | None, Query(description="Which of several that were measured; else the first.")
+    ] = None,
 ) -> Response:
     """Draw what was measured; also while the eval goes on."""
     with house.database.tx() as tx:
         found = evals.get(tx, eval_id)
+        pictures.require_plot(found, name, snapshot)
         shown = pictures.material(tx, found)
-    drawn = pictures.draw(found, shown, name, format)
+    drawn = pictures.draw(found, shown, name, format, snapshot)
     return Response(drawn, media_type=MEDIA[format])
 
 
@@ -243,7 +250,7 @@ def plot_eval(
     response_class=Response,
     responses={
         200: {"description": "One page, with its pictures in it.", "content": {"text/html": {}}},
-        **problems(EvalNotFound, NothingMeasured),
+        **problems(EvalNotFound, NothingMeasured, TooManyRows),
     },
 )
 def report_eval(eval_id: str, house: HouseDep) -> Response:
@@ -303,9 +310,21 @@ def _match(text: str | None) -> Json | None:
     return found
 
 
+def _shown(tx: Tx, rows: Sequence[Eval]) -> list[EvalOut]:
+    """Show evals, and of those that nobody takes, why."""
+    waiting = {each.model_id for each in rows if each.status not in evals.SETTLED}
+    failed = models.failures(tx, waiting) if waiting else {}
+    return [
+        EvalOut.of(
+            each, blocked=None if each.status in evals.SETTLED else failed.get(each.model_id)
+        )
+        for each in rows
+    ]
+
+
 def _look(house: House, eval_id: str) -> EvalOut:
     with house.database.tx() as tx:
-        return EvalOut.of(evals.get(tx, eval_id))
+        return _shown(tx, [evals.get(tx, eval_id)])[0]
 
 
 async def _until_settled(

@@ -3,13 +3,14 @@
 ServiceError
   NotFound
     ModelNotFound  EditNotFound  SnapshotNotFound  EvalNotFound  PlotNotFound
+    SnapshotNotMeasured
   WrongInput                          the caller can mend it
     ModelRequired  NoRequests  KeyReused  BadHeader  UnknownParameter
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
     ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken  EvalSettled
-    NothingMeasured  CasesChanged
+    NothingMeasured  CasesChanged  TooManyRows
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
   QueueFull                           too many orders wait already
@@ -58,6 +59,8 @@ from .of_evals import (
     NoRecords,
     NothingMeasured,
     PlotNotFound,
+    SnapshotNotMeasured,
+    TooManyRows,
 )
 from .world import (
     BlobDamaged,
@@ -115,9 +118,11 @@ __all__ = [
     "Refused",
     "ServiceError",
     "SnapshotNotFound",
+    "SnapshotNotMeasured",
     "SnapshotOfAnotherModel",
     "SourceNotAllowed",
     "SourceNotFound",
+    "TooManyRows",
     "Unavailable",
     "UnknownParameter",
     "UnknownQuestion",

@@ -22,6 +22,34 @@ class PlotNotFound(NotFound):
         super().__init__(f"This eval has no picture {plot!r}. {has}.", plot=plot, known=known)
 
 
+class SnapshotNotMeasured(NotFound):
+    """The eval has measured others."""
+
+    code = "snapshot-not-measured"
+
+    def __init__(self, snapshot: str, *, measured: list[str]) -> None:
+        super().__init__(
+            f"This eval does not measure the snapshot {snapshot!r}, but {', '.join(measured)}.",
+            snapshot=snapshot,
+            measured=measured,
+        )
+
+
+class TooManyRows(Conflict):
+    """What an eval has found is too much for one picture or page."""
+
+    code = "too-many-rows"
+
+    def __init__(self, *, eval_id: str, rows: int, limit: int) -> None:
+        super().__init__(
+            f"{eval_id} has {rows} rows; pictures and pages are made of at most {limit}. Read the "
+            "rows in pages, /rows, or measure in smaller parts.",
+            eval=eval_id,
+            rows=rows,
+            limit=limit,
+        )
+
+
 class NoRecords(WrongInput):
     """An eval that does not say what to measure."""
 

@@ -32,6 +32,8 @@ PICTURES: Mapping[str, str] = {
 }
 
 FORMATS = ("png", "svg")
+# Drawn over all snapshots of an eval; the others show one.
+OVER_SNAPSHOTS = frozenset({"drift"})
 
 
 def drawn(name: str, rows: Sequence[Json], summary: Json, *, title: str, format: str) -> bytes:  # noqa: A002

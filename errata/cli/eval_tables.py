@@ -39,8 +39,8 @@ def show(out: Console, found: Eval) -> None:
     by = f" with {found.editor}" if found.editor else ""
     text = f"{found.id}: {found.suite} of {found.model}{by} is {found.status}, "
     out.print(f"{text}{found.done} of {found.total} cases", markup=False, soft_wrap=True)
-    if found.error:
-        out.print(str(found.error.get("detail", found.error)), markup=False, soft_wrap=True)
+    for problem in filter(None, (found.error, found.blocked)):
+        out.print(str(problem.get("detail", problem)), markup=False, soft_wrap=True)
     summary = found.summary or {}
     for each in summary.get("snapshots", [summary]):
         if "snapshot" in each:

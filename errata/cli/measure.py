@@ -112,7 +112,8 @@ def evaluate(
                 put_json(row)
         else:
             put(found) if as_json else eval_tables.show(console(), found)
-        _draw(client, found, plot or [], page)
+        shown = names.snapshot(client, snapshot[0], found.model) if snapshot else None
+        _draw(client, found, plot or [], page, shown)
         if found.settled and not found.finished:
             raise typer.Exit(FAILED)
 
@@ -219,13 +220,15 @@ def _file_of(given: Path) -> tuple[str, Path]:
     return (name, Path(rest)) if equals else ("", given)
 
 
-def _draw(client: Client, found: Eval, plots: list[Path], page: Path | None) -> None:
+def _draw(
+    client: Client, found: Eval, plots: list[Path], page: Path | None, snapshot: str | None
+) -> None:
     for each in plots:
         name, file = _file_of(each)
         wanted = name or next(iter(found.plots), "")
         if not wanted:
             raise BadArgument("--plot", f"asks for a picture, and {found.suite} has none")
         kind = file.suffix.removeprefix(".").lower()
-        file.write_bytes(client.plot(found.id, wanted, format=kind))
+        file.write_bytes(client.plot(found.id, wanted, format=kind, snapshot=snapshot))
     if page is not None:
         page.write_text(client.eval_report(found.id), "utf-8")

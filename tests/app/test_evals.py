@@ -10,7 +10,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.services import eval_work
+from app.services import eval_work, work
 from app.settings import Settings
 from app.store.db import Database
 from app.store.tables import Blob, Eval
@@ -224,3 +224,58 @@ def test_suites_are_listed_with_their_options(client: TestClient) -> None:
     assert listed["tracing"]["editor"] == "never"
     assert listed["ripple"]["editor"] == "always"
     assert "copies" in listed["tracing"]["options"]["properties"]
+
+
+def test_a_picture_shows_one_of_several_snapshots(
+    database: Database, hands: Hands, client: TestClient
+) -> None:
+    first, (_, second) = hands.head.id, hands.edit()
+    body = {"suite": "keys", "model": MODEL, "snapshots": [first, second]}
+    asked = client.post("/evals", json=body).json()["id"]
+    plot = f"/evals/{asked}/plot/keys"
+    assert client.get(plot).json()["code"] == "nothing-measured"
+    live: Json = {"row": "live", "weight": "w", "edits": ["edt_1", "edt_2"]}
+    worked(
+        database,
+        hands,
+        [
+            {"snapshot": first, **live, "cosine": [[1, 0.1], [0.1, 1]]},
+            {"snapshot": second, **live, "cosine": [[1, 0.9], [0.9, 1]]},
+        ],
+    )
+    shown = [client.get(plot, params={"format": "svg", **which}).content for which in (
+        {}, {"snapshot": first}, {"snapshot": second}
+    )]  # fmt: skip
+    assert shown[0] == shown[1] != shown[2]
+    assert second.encode() in shown[2]
+    page = client.get(f"/evals/{asked}/report").text
+    assert all(f"<h2>keys, {each}</h2>" in page for each in (first, second))
+    missing = client.get(plot, params={"snapshot": "snp_" + "0" * 26})
+    assert (missing.status_code, missing.json()["code"]) == (404, "snapshot-not-measured")
+    assert missing.json()["measured"] == [first, second]
+
+
+def test_an_eval_of_too_many_rows_is_read_and_not_drawn(
+    database: Database, hands: Hands, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/evals", json=TRACING)
+    asked = worked(database, hands, [{"case": 0}, {"case": 0}])
+    monkeypatch.setattr("app.services.pictures._MOST", 1)
+    for place in ("plot/tracing", "report"):
+        refused = client.get(f"/evals/{asked}/{place}")
+        assert (refused.status_code, refused.json()["code"]) == (409, "too-many-rows")
+
+
+def test_an_eval_of_a_model_that_cannot_be_loaded_says_so(
+    database: Database, hands: Hands, client: TestClient
+) -> None:
+    error = {"code": "bad-source", "detail": "Its weights are gone."}
+    with database.tx() as tx:
+        work.model_failed(tx, hands.model, error=error)
+    taken = client.post("/evals", json=TRACING).json()
+    assert taken["blocked"] == error
+    place = f"/evals/{taken['id']}"
+    assert [client.get(place).json()["blocked"], *(
+        each["blocked"] for each in client.get("/evals").json()["data"]
+    )] == [error, error]  # fmt: skip
+    assert client.post(f"{place}/cancel").json()["blocked"] is None

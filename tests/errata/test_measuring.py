@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from errata.errors import EvalFailed, EvalUnfinished, Refused
+from errata.errors import EvalFailed, EvalUnfinished, Refused, ServerNotRunning
 from tests.errata.answers import EVL, FACT, SNP, forecast, measurement, probe, suite
 from tests.errata.either import Either, FakeServer, answered
 
@@ -72,6 +72,17 @@ def test_one_who_waits_gives_up_and_knows_where_it_goes_on(ask: Either) -> None:
         ask(server, "wait_eval", EVL, timeout=0)
 
 
+def test_one_who_waits_takes_a_silent_server_for_one_that_restarts(
+    ask: Either, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = httpx.ConnectError("refused")
+    server = FakeServer(answered(measurement("running")), gone, gone, answered(measurement()))
+    assert ask(server, "wait_eval", EVL, patience=0.0).finished
+    monkeypatch.setattr("errata.measuring.RESTART", 0.0)
+    with pytest.raises(ServerNotRunning):
+        ask(FakeServer(gone), "wait_eval", EVL, patience=0.0)
+
+
 def test_rows_come_page_by_page(ask: Either) -> None:
     pages = [
         {"data": [{"case": 0}], "has_more": True, "next": "0"},
@@ -89,7 +100,8 @@ def test_pictures_and_pages_are_no_json(ask: Either) -> None:
         httpx.Response(200, content=b"\x89PNG", headers={"content-type": "image/png"}),
         httpx.Response(200, content="<html>é</html>".encode()),
     )
-    assert ask(server, "plot", EVL, "scores") == b"\x89PNG"
+    assert ask(server, "plot", EVL, "scores", snapshot=SNP) == b"\x89PNG"
+    assert dict(server.asked[0].url.params) == {"format": "png", "snapshot": SNP}
     assert ask(server, "eval_report", EVL) == "<html>é</html>"
     assert server.heads == [f"GET /evals/{EVL}/plot/scores", f"GET /evals/{EVL}/report"]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.services import work
@@ -29,6 +29,10 @@ class Hands:
     @property
     def host(self) -> ModelHost:
         return self.bench.host
+
+    def heed(self, called: Callable[[], bool]) -> None:
+        """Look for a cancel when called, and at no other time."""
+        self.foreman._wishes = replace(self.foreman._wishes, called=called, poll_s=3600)
 
     def work(self, seen: Callable[[Step | Pause], None] = lambda _: None) -> None:
         """Work until nothing is in the queue."""

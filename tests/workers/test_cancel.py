@@ -75,8 +75,7 @@ def test_a_running_edit_stops_within_a_step(
     edit = queue.order(*facts, editor="memit")
     after = queue.order(SERENA)
     canceller = Canceller(queue, edit, stage)
-    hands.foreman._called = canceller.called
-    hands.foreman._poll_s = 3600
+    hands.heed(canceller.called)
     seen: list[str] = []
 
     def look(said: Step | Pause) -> None:
@@ -164,7 +163,7 @@ def test_every_kind_of_order_can_be_cancelled(queue: Queue, hands: Hands, kind: 
         order = queue.order(SERENA, dry_run=True)
     stage = {"restore": "solve", "statistics": "statistics", "dry run": "z"}[kind]
     canceller = Canceller(queue, order, stage)
-    hands.foreman._called = canceller.called
+    hands.heed(canceller.called)
     hands.work(canceller)
     assert queue.edit(order).status == "cancelled"
     assert (hands.host.view.audit(), hands.host.head) == (before, head)
@@ -179,7 +178,7 @@ def test_a_cancel_that_comes_with_a_lost_reply_follows_the_head(
 
     cut(monkeypatch, after=True)
     edit = queue.order(LEBRON)
-    hands.foreman._called = lambda: True
+    hands.heed(lambda: True)
     hands.work()
     assert queue.edit(edit).status == "applied"
     assert hands.host.head == queue.model().head_id == queue.edit(edit).snapshot_id

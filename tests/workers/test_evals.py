@@ -238,3 +238,18 @@ def test_probes_and_edits_are_answered_while_an_eval_goes_on(shop: Shop) -> None
     reply = shop.probe(LEBRON_ASKS)
     assert str(reply.data[0]["completion"]).strip().startswith("football")
     assert look(shop.queue, asked).status == "running"
+
+
+def test_an_eval_that_an_order_interrupts_is_cancelled_before_that_order_ends(shop: Shop) -> None:
+    records = [fact for _ in range(12) for fact in FACTS]
+    asked = ask(shop.queue, Path(shop.environ["ERRATA_DATA_DIR"]) / "blobs", records=records)
+    shop.worker("slower")
+    eventually(lambda: look(shop.queue, asked).done > 0, "the eval begins")
+    edit = shop.queue.order(LEBRON)
+    eventually(lambda: shop.queue.edit(edit).status == "running", "the order comes first")
+    with shop.queue.database.tx() as tx:
+        evals.cancel(tx, asked)
+    eventually(lambda: look(shop.queue, asked).status == "cancelled", "the eval ends")
+    assert shop.queue.edit(edit).status == "running"
+    assert shop.queue.settled(edit).status == "applied"
+    assert (look(shop.queue, asked).summary or {})["cases"] == look(shop.queue, asked).done
