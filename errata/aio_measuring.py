@@ -70,7 +70,7 @@ class AsyncMeasures:
             try:
                 if looks.over(found := await self.eval(eval_id)):
                     return found
-            except Unreachable as error:
+            except (Unreachable, Refused) as error:
                 looks.away(error)
             await asyncio.sleep(looks.pause())
 

@@ -9,6 +9,7 @@ from errata.calls import Call, Page
 from errata.errors import EvalUnfinished, Refused, Unreachable
 from errata.eval_results import Eval, Forecast, Suite
 from errata.results import Json
+from errata.wire import BUSY, GATEWAYS
 
 OnEval = Callable[[Eval], None]
 
@@ -36,8 +37,13 @@ class Looks:
             raise EvalUnfinished(found, self._seconds)
         return found.settled
 
-    def away(self, error: Unreachable) -> None:
-        """Take that nobody answered: an eval outlives its server. Raises the error in the end."""
+    def away(self, error: Unreachable | Refused) -> None:
+        """Take that nobody answered: an eval outlives its server. Raises the error in the end.
+
+        A refusal counts as no answer where it says so: Postgres away, a proxy without a server.
+        """
+        if isinstance(error, Refused) and error.status not in {*BUSY, *GATEWAYS}:
+            raise error
         now = time.monotonic()
         self._away_since = self._away_since or now
         if now - self._away_since >= RESTART or now >= self._deadline:
@@ -106,7 +112,7 @@ class Measures:
             try:
                 if looks.over(found := self.eval(eval_id)):
                     return found
-            except Unreachable as error:
+            except (Unreachable, Refused) as error:
                 looks.away(error)
             time.sleep(looks.pause())
 

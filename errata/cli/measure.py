@@ -91,13 +91,15 @@ def evaluate(
     with server(url, as_json) as client:
         if suite.startswith("evl_"):
             found = client.cancel_eval(suite) if cancel else client.eval(suite)
+            chosen = _snapshots(client, snapshot if plot else None, found.model)
         else:
             name = names.model(client, model)
+            chosen = _snapshots(client, snapshot, name)
             named, sent = records.given(data, offset=offset, limit=limit)
             found = client.evaluate(
                 suite,
                 model=name,
-                snapshots=[names.snapshot(client, each, name) for each in snapshot or ()] or None,
+                snapshots=chosen or None,
                 editor=editor,
                 hparams=facts.hparams(hparam),
                 data=named,
@@ -112,8 +114,7 @@ def evaluate(
                 put_json(row)
         else:
             put(found) if as_json else eval_tables.show(console(), found)
-        shown = names.snapshot(client, snapshot[0], found.model) if snapshot else None
-        _draw(client, found, plot or [], page, shown)
+        _draw(client, found, plot or [], page, next(iter(chosen), None))
         if found.settled and not found.finished:
             raise typer.Exit(FAILED)
 
@@ -168,6 +169,11 @@ def forecast(
                 eval_tables.show_forecast(console(), request, found)
     if as_json:
         put_list(told)
+
+
+def _snapshots(client: Client, given: list[str] | None, model: str) -> list[str]:
+    """Ids of what was named, found once: a label may be another's when an eval has ended."""
+    return [names.snapshot(client, each, model) for each in given or ()]
 
 
 def _followed(client: Client, found: Eval, timeout: float, as_json: bool) -> Eval:

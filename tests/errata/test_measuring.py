@@ -76,8 +76,12 @@ def test_one_who_waits_takes_a_silent_server_for_one_that_restarts(
     ask: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = httpx.ConnectError("refused")
-    server = FakeServer(answered(measurement("running")), gone, gone, answered(measurement()))
+    closed = httpx.Response(503, json={"code": "unavailable", "detail": "Postgres is away."})
+    server = FakeServer(answered(measurement("running")), gone, closed, answered(measurement()))
     assert ask(server, "wait_eval", EVL, patience=0.0).finished
+    missing = httpx.Response(404, json={"code": "eval-not-found", "detail": "There is none."})
+    with pytest.raises(Refused, match="There is none"):
+        ask(FakeServer(missing), "wait_eval", EVL, patience=0.0)
     monkeypatch.setattr("errata.measuring.RESTART", 0.0)
     with pytest.raises(ServerNotRunning):
         ask(FakeServer(gone), "wait_eval", EVL, patience=0.0)
