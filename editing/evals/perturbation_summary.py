@@ -222,7 +222,7 @@ def _means(rows: Sequence[Json], arm: str, label: str, names: Sequence[str]) -> 
     found: dict[str, list[list[float | None]]] = {}
     for row in rows:
         if row.get("row") == "pair" and row["arm"] == arm:
-            columns = zip(*(row[name] for name in names), strict=True) if label in row else ()
+            columns = zip(*(row[name] for name in names), strict=True) if row.get(label) else ()
             for one, numbers in zip(row.get(label, ()), columns, strict=True):
                 found.setdefault(one, []).append(list(numbers))
     for one, lines in found.items():

@@ -13,6 +13,7 @@ from editing.datasets.s2rke import facts_in
 from editing.datasets.same_subject import Fact, SameSubject, available, build
 from editing.delta import Dense, LowRank, Slices
 from editing.errors import BadRecord, BadRequest
+from editing.evals import perturbation_summary
 from editing.evals.arms import written
 from editing.evals.catalogue import suite
 from editing.evals.run import rows_of, summary_of
@@ -427,3 +428,10 @@ def test_a_score_without_neighbors_is_none_and_its_n_testable_zero() -> None:
     told = summary_of(ONE, rows, ONE.options_of({}))["values"]
     assert told["ns_same"]["value"] is told["s_same"]["value"] is told["sd"]["value"] is None
     assert (told["ns_same"]["n"], told["ns_same"]["n_testable"]) == (1, 0)
+
+
+def test_edits_that_changed_no_weight_in_common_are_summed_up_too() -> None:
+    pair = {"row": "pair", "arm": "same", "spots": ["mlp 0"], "key_cosine": [0.5]}
+    rows = [{**pair, "weights": []}]
+    assert perturbation_summary._weights(rows, ["same"])["rows"] == []
+    assert perturbation_summary._spots(rows, ["same"])["rows"] == [["same", "mlp 0", 0.5, 1]]
