@@ -42,7 +42,6 @@ class Loop:
         self._evaluator = evaluator
         self._evals = evaluator.evals()
         self._evals_rest_until = 0.0
-        self._stop_heard = False  # a cancel was announced, perhaps that of the eval in hand
         self._prober = prober
         self._herald = herald
         self._lease = lease
@@ -101,11 +100,10 @@ class Loop:
 
         Else whoever cancels it would wait for the end of the order, and of those behind it.
         """
-        if self._bell.take_cancel("interrupted evals"):
-            self._stop_heard = True
+        announced = self._bell.take_cancel("interrupted evals")
+        if announced:  # perhaps that of the eval in hand
             self._evals_rest_until = 0.0
-        if self._evaluator.in_hand and (self._stop_heard or self._evaluator.stopping):
-            self._stop_heard = False
+        if self._evaluator.in_hand and (announced or self._evaluator.stopping):
             self._measured()
 
     def _measured(self) -> bool:

@@ -312,14 +312,8 @@ def _match(text: str | None) -> Json | None:
 
 def _shown(tx: Tx, rows: Sequence[Eval]) -> list[EvalOut]:
     """Show evals, and of those that nobody takes, why."""
-    waiting = {each.model_id for each in rows if each.status not in evals.SETTLED}
-    failed = models.failures(tx, waiting) if waiting else {}
-    return [
-        EvalOut.of(
-            each, blocked=None if each.status in evals.SETTLED else failed.get(each.model_id)
-        )
-        for each in rows
-    ]
+    blocked = models.blocked(tx, rows)
+    return [EvalOut.of(each, blocked=blocked.get(each.id)) for each in rows]
 
 
 def _look(house: House, eval_id: str) -> EvalOut:

@@ -84,14 +84,8 @@ async def follow_up(
 
 def shown(tx: Tx, rows: Sequence[Edit]) -> list[OrderOut]:
     """Show orders, and of those that nobody takes, why."""
-    waiting = {edit.model_id for edit in rows if edit.status not in edits.SETTLED}
-    failed = models.failures(tx, waiting) if waiting else {}
-    return [
-        OrderOut.of(
-            edit, blocked=None if edit.status in edits.SETTLED else failed.get(edit.model_id)
-        )
-        for edit in rows
-    ]
+    blocked = models.blocked(tx, rows)
+    return [OrderOut.of(edit, blocked=blocked.get(edit.id)) for edit in rows]
 
 
 def _said(tx: Tx, edit: Edit) -> Json:

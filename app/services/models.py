@@ -1,7 +1,7 @@
 """Models: register one, look at one, take one out of service."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from app.services.pages import Page, cut
 from app.services.settle import cancel, locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
-from app.store.tables import Edit, Lease, Model, Snapshot
+from app.store.tables import Edit, Eval, Lease, Model, Snapshot
 from editing.errors import BadSource
 from editing.source import NAMED, parse_source, source_name
 
@@ -93,10 +93,15 @@ def head_of(tx: Tx, model_id: str) -> str:
     return str(tx.session.scalar(select(Model.head_id).where(Model.id == model_id)))
 
 
-def failures(tx: Tx, model_ids: set[str]) -> dict[str, Json]:
-    """Return the errors of those models that could not be loaded: nobody takes their orders."""
-    failed = select(Model.id, Model.error).where(Model.id.in_(model_ids), Model.status == "failed")
-    return {model: error or {} for model, error in tx.session.execute(failed)}
+def blocked(tx: Tx, rows: Sequence[Edit | Eval]) -> dict[str, Json]:
+    """Return, by id, why nobody takes orders or evals: their models could not be loaded."""
+    waiting = [row for row in rows if row.settled_at is None]
+    if not waiting:
+        return {}
+    of_these = Model.id.in_({row.model_id for row in waiting})
+    failed = select(Model.id, Model.error).where(of_these, Model.status == "failed")
+    errors = {model: error or {} for model, error in tx.session.execute(failed)}
+    return {row.id: errors[row.model_id] for row in waiting if row.model_id in errors}
 
 
 def only(tx: Tx) -> Model:

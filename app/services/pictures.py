@@ -68,10 +68,11 @@ def draw(
 
 def report(found: Eval, shown: Material) -> str:
     """The whole eval as one HTML page that needs nothing beside itself."""
+    parts = {one: shown.of(one) for one in shown.snapshots}
     pictures: dict[str, str] = {}
     for name in _plots(found):
-        several = () if name in OVER_SNAPSHOTS else shown.snapshots
-        each = {f"{name}, {one}": shown.of(one) for one in several} or {name: shown}
+        several = {} if name in OVER_SNAPSHOTS else parts
+        each = {f"{name}, {one}": part for one, part in several.items()} or {name: shown}
         for heading, part in each.items():
             svg = drawn(name, part.rows, part.summary, title="", format="svg")
             pictures[heading] = svg.decode()
