@@ -50,6 +50,7 @@ class Method:
     low_rank: bool = True  # the rank of its deltas is bounded by what it was asked to write
     writes: tuple[Matrix, ...] = ("down_proj",)  # what it may change in its layers
     memory: str = "nothing"  # what of earlier live edits enters a new one
+    metric: str = ""  # of one whose edits are one joint solution: "module:function" of its metric
 
     @property
     def retract(self) -> Literal["exact", "dropped"]:
@@ -58,8 +59,7 @@ class Method:
         exact: what there would be without it. dropped: its delta is gone, but later edits were
         computed on weights that had it.
         """
-        solved = self.family == "closed form" and self.remembers
-        return "exact" if solved or self.family == "in context" else "dropped"
+        return "exact" if self.metric or self.family == "in context" else "dropped"
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -109,6 +109,7 @@ METHODS: Mapping[str, Method] = {
             batch=True,
             remembers=True,
             memory="the keys of every live edit, in the metric",
+            metric="editing.editors.memit_history:metric",
             summary="MEMIT for one edit after another: earlier edits are kept where they are.",
         ),
         Method(
@@ -141,6 +142,7 @@ METHODS: Mapping[str, Method] = {
             batch=True,
             remembers=True,
             memory="the keys of every live edit, in the metric",
+            metric="editing.editors.alphaedit:metric",
             summary="A band of layers, changed only where everyday keys do not look.",
         ),
         Method(

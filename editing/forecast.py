@@ -78,8 +78,8 @@ def collisions(
     there. An edit without written keys (one of a gradient method) meets none.
     """
     written: dict[str, dict[str, Written]] = {}
-    for number, (name, load) in enumerate(live):
-        written[name] = dict(load().written)
+    for number, entry in enumerate(live):
+        written[entry.id] = dict(entry.load().written)
         if number % _READ == _READ - 1:
             yield Step("keys", number + 1, len(live))
     weights = {weight for pairs in written.values() for weight in pairs}

@@ -14,7 +14,7 @@ from .delta import Change, Delta, Preface, delta_of, is_finite, tensors_of
 from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
-_WRITTEN = ("keys", "values", "targets")
+_WRITTEN = ("keys", "values", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +22,43 @@ class Written:
     """The association one edit wrote into one weight, so that later edits can respect it.
 
     keys    [d_in, n]   inputs of the weight
-    values  [d_out, n]  what its module answers at these keys after the edit, bias included
-    targets [d_out, n]  what it was asked to answer; a soft write comes near to that only
+    values  [d_out, n]  W K after the edit, without a bias
+    missing [d_out, n]  what is missing there still of what W K was asked to be, since a soft write
+                        only comes near; kept by itself, for it is small beside the values
     """
 
     keys: Tensor
     values: Tensor
-    targets: Tensor
+    missing: Tensor
+
+    @property
+    def targets(self) -> Tensor:
+        """What W K was asked to be [d_out, n]."""
+        return self.values + self.missing
+
+    @classmethod
+    def of(cls, W: Tensor, keys: Tensor, asked: Tensor, change: Change) -> "Written":
+        """What a change of W [d_out, d_in] wrote, asked to add `asked` [d_out, n] at the keys.
+
+        From the weight itself, not from a pass: what a model in bfloat16 answers is too rough to be
+        taken out again.
+        """
+        moved = change.at(keys)
+        values = W.double() @ keys.double() + moved
+        return cls(keys.float(), values.float(), (asked - moved).float())
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A delta for each changed weight (or the preface), what was written, and notes."""
+    """A delta for each changed weight (or the preface), what was written, and notes.
+
+    removes: earlier edits whose associations this one takes out; from here on they are not live.
+    """
 
     deltas: Mapping[str, Delta]
     written: Mapping[str, Written] = field(default_factory=dict[str, Written])
     notes: Mapping[str, object] = field(default_factory=dict[str, object])
+    removes: tuple[str, ...] = ()
 
     @property
     def changes(self) -> dict[str, Change]:
@@ -58,8 +79,10 @@ class Outcome:
         for name, pair in self.written.items():
             tensors |= {f"{name}:{part}": getattr(pair, part) for part in _WRITTEN}
         parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        notes = json.dumps({"format": _FORMAT, "notes": self.notes}, sort_keys=True)
-        return save(parts, metadata={"errata": notes})
+        about: dict[str, object] = {"format": _FORMAT, "notes": self.notes}
+        if self.removes:
+            about["removes"] = self.removes
+        return save(parts, metadata={"errata": json.dumps(about, sort_keys=True)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Outcome":
@@ -72,17 +95,23 @@ class Outcome:
         deltas: dict[str, Delta] = {}
         written: dict[str, Written] = {}
         for name, parts in by_name.items():
-            pair = {part: parts.pop(part) for part in _WRITTEN if part in parts}
+            pair = {part: parts.pop(part) for part in (*_WRITTEN, "targets") if part in parts}
             try:
                 if parts:
                     deltas[name] = delta_of(parts)
                 if pair:
-                    # Bytes of before there were targets: what was answered stands for them.
-                    targets = pair.get("targets", pair["values"])
-                    written[name] = Written(pair["keys"], pair["values"], targets)
+                    written[name] = _read(pair)
             except (KeyError, ValueError) as error:
                 raise BlobUnreadable(f"what it holds of {name} is not whole: {error}") from error
-        return cls(deltas, written, cast("dict[str, object]", about.get("notes", {})))
+        notes = cast("dict[str, object]", about.get("notes", {}))
+        return cls(deltas, written, notes, tuple(cast("list[str]", about.get("removes", []))))
+
+
+def _read(pair: Mapping[str, Tensor]) -> Written:
+    """An association from its parts, also as earlier versions kept it."""
+    keys, values = pair["keys"], pair["values"]
+    missing = pair.get("missing", pair.get("targets", values) - values)
+    return Written(keys, values, missing)
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:
@@ -98,16 +127,15 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
             deltas[name] = delta if old is None else old.then(delta)  # pyright: ignore[reportArgumentType]
             pair = written.get(name)
             if pair is not None and not isinstance(delta, Preface):
-                shift = delta.at(pair.keys)
-                moved = ((part.double() + shift).float() for part in (pair.values, pair.targets))
-                written[name] = Written(pair.keys, *moved)
+                moved = pair.values.double() + delta.at(pair.keys)
+                written[name] = Written(pair.keys, moved.float(), pair.missing)
         for name, pair in part.written.items():
             old_pair = written.get(name)
             if old_pair is not None:
                 pair = Written(  # noqa: PLW2901
                     torch.cat([old_pair.keys, pair.keys], dim=1),
                     torch.cat([old_pair.values, pair.values], dim=1),
-                    torch.cat([old_pair.targets, pair.targets], dim=1),
+                    torch.cat([old_pair.missing, pair.missing], dim=1),
                 )
             written[name] = pair
     return Outcome(deltas, written, {"parts": [dict(part.notes) for part in parts]})

@@ -25,6 +25,7 @@ from .errors import SingularSystem
 
 _JITTER = 1e-10  # of the mean diagonal, grown tenfold at each failure
 _ATTEMPTS = 6
+_RAREST = 1e4  # leverage of a key, above which it cannot be taken out without losing digits
 _AT_ONCE = 512  # keys folded into a metric by one system
 
 
@@ -55,6 +56,17 @@ class Metric:
             inverse = inverse - half.mT @ half
         return Metric(inverse)
 
+    def without_keys(self, K: Tensor) -> "Metric":
+        """The metric A - K KT of keys that are part of A. Raises SingularSystem where they are not.
+
+        The rarer a key is without the others, the more digits this loses: a key of leverage g under
+        A - K KT costs about log10(1 + g) of them (RLSEdit, arXiv:2601.15686).
+        """
+        K = K.to(self.inverse)
+        F = self.inverse @ K  # [d_k, n]
+        half = torch.linalg.solve_triangular(_cholesky(_rest(K, F)), F.mT, upper=False)
+        return Metric(self.inverse + half.mT @ half)
+
     def leverage(self, K: Tensor) -> Tensor:
         """kT A^-1 k of each key [n]: how rare it is in everyday use."""
         K = K.to(self.inverse)
@@ -71,6 +83,27 @@ def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:
     F = metric.inverse @ K  # [d_k, n]
     S = rho * torch.eye(K.shape[1], dtype=K.dtype, device=K.device) + K.mT @ F
     return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))
+
+
+def take_out(K: Tensor, R: Tensor, metric: Metric) -> LowRank:
+    """The change that undoes a write at keys K which are part of the metric (rho = 1).
+
+    R [d_v, n] is what is missing there now, V - W K. What is left is the solution of one joint
+    batch without these keys:  D = -R KT (A - K KT)^-1  (RLSEdit, arXiv:2601.15686). Raises
+    SingularSystem.
+    """
+    K, R = K.to(metric.inverse), R.to(metric.inverse)
+    F = metric.inverse @ K  # [d_k, n]
+    return LowRank.of(-R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(_rest(K, F))))
+
+
+def _rest(K: Tensor, F: Tensor) -> Tensor:
+    """I - KT A^-1 K, which is (I + KT (A - K KT)^-1 K)^-1. Raises SingularSystem near zero."""
+    S = torch.eye(K.shape[1], dtype=K.dtype, device=K.device) - K.mT @ F
+    lowest = float(torch.linalg.eigvalsh((S + S.mT) / 2)[0])
+    if not lowest > 1 / _RAREST:
+        raise SingularSystem(size=K.shape[1], jitter=0.0)
+    return S
 
 
 def size_under(delta: Change, C: Tensor) -> float:

@@ -183,6 +183,26 @@ class AsyncClient(AsyncMeasures):
         order = await self._send(calls.restore(snapshot, asked, terms))
         return applied(await self._wait(order, waiting)) if wait else order
 
+    async def retract(
+        self,
+        edit: str,
+        *,
+        dry_run: bool = False,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        timeout: float = LONG,
+        on_progress: OnProgress | None = None,
+    ) -> Order:
+        """Take one edit out of the model and keep the later ones. Raises OrderFailed, WaitTimeout.
+
+        Its report says how: `exact`, what there would be without it, or `dropped`.
+        """
+        waiting = Waiting(timeout, on_progress, holds=wait)
+        terms = Terms(if_match=if_match, key=idempotency_key, hold=waiting.hold)
+        order = await self._send(calls.retract(edit, {"dry_run": dry_run or None}, terms))
+        return applied(await self._wait(order, waiting)) if wait else order
+
     async def plan_restore(
         self, snapshot: str, *, model: str | None = None, cancel_queued: bool = False
     ) -> RestorePlan:

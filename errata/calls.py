@@ -207,6 +207,11 @@ def plan_restore(snapshot: str, asked: Json) -> Call[RestorePlan]:
     )
 
 
+def retract(edit: str, asked: Json, terms: Terms) -> Call[Order]:
+    """Order that one edit is taken out and the later ones are kept."""
+    return _order(path_of("edits", edit, "retract"), said(asked) or None, terms)
+
+
 def cancel(edit: str, hold: float) -> Call[Order]:
     """Take an order back."""
     path = path_of("edits", edit, "cancel")

@@ -69,6 +69,7 @@ class Order(Answer):
     requests: list[Json] = field(default_factory=list)
     hparams: Json = field(default_factory=dict)
     source: str | None = None  # the snapshot that a restore brings back
+    target: str | None = None  # the edit that a retract takes out
     parent: str | None = None  # the head it was applied to
     snapshot: str | None = None  # the state it made
     live: bool = False  # whether the head's manifest holds it

@@ -15,8 +15,8 @@ from app.store.tables import Edit
 from editing.errors import EditingError
 from editing.run import Stopwatch
 from workers.bench import Bench
-from workers.jobs import RUN
 from workers.metrics import WorkerMetrics
+from workers.orders import RUN
 from workers.patience import Pause, Work
 from workers.wanted import Wishes
 
@@ -111,7 +111,7 @@ class Foreman:
         )
 
     def _work(self, order: Claimed, watch: Stopwatch) -> Work[None]:
-        if order.kind == "edit":  # the others do not build on the head
+        if order.kind in {"edit", "retract"}:  # the others do not build on the head
             yield from self._build_on(order.parent)
         yield from RUN[order.kind](self._bench, order, watch)
 

@@ -1,6 +1,6 @@
 """The model in memory, and how it comes to any snapshot: base, checkpoint, deltas in order."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,10 +12,12 @@ from app.store.blobs import Blobs
 from app.store.db import Database
 from app.store.tables import Snapshot
 from editing.errors import BlobUnreadable, FingerprintMismatch
+from editing.history import Entry as Made
 from editing.history import History
 from editing.model.state import State
 from editing.model.view import ModelView
 from editing.outcome import Outcome
+from editing.step import Step
 from workers.states import OutcomeCache, StateCache
 
 LOST = (BlobDamaged, BlobMissing, BlobUnreadable)  # a snapshot that needs such a blob is unknown
@@ -35,6 +37,17 @@ class Lineage:
     def of(cls, found: Manifest) -> "Lineage":
         """The lineage of a folded manifest."""
         return cls(found.entries, len(found.after_checkpoint))
+
+    def without(self, edit: str) -> "Lineage":
+        """The same without one delta, all of it to be laid on the base."""
+        rest = tuple(entry for entry in self.entries if entry.edit != edit)
+        return Lineage(rest, len(rest))
+
+    @property
+    def live(self) -> list[str]:
+        """The orders whose deltas are in it and were not taken out by later ones."""
+        gone = {edit for entry in self.entries for edit in entry.removes}
+        return [entry.edit for entry in self.entries if entry.edit not in gone]
 
     def extended(self, entry: Entry, *, checkpoint: bool) -> "Lineage":
         """The same with one more delta, perhaps with a checkpoint right behind it."""
@@ -142,6 +155,14 @@ class ModelHost:
         self.verify(state, expected, snapshot)
         return state, Lineage.of(found)
 
+    def rebuilt(self, lineage: Lineage) -> Generator[Step, None, State]:
+        """The weights that some deltas make, laid on the base one after another."""
+        state = State()
+        for number, entry in enumerate(lineage.entries):
+            state = self.view.after(self._outcome(entry.blob).deltas, state)
+            yield Step("solve", number + 1, len(lineage.entries))
+        return state
+
     def _checkpointed(self, found: Manifest) -> tuple[State, Sequence[Entry]]:
         """The state to start from, and what is to be laid on it.
 
@@ -183,8 +204,8 @@ class ModelHost:
         """The same of any content; its folds are its own, so those of the head stay warm."""
         return History(self._entries(lineage))
 
-    def _entries(self, lineage: Lineage) -> list[Entry]:
-        return [(e.edit, partial(self._outcome, e.blob)) for e in lineage.entries]
+    def _entries(self, lineage: Lineage) -> list[Made]:
+        return [Made(e.edit, partial(self._outcome, e.blob), e.removes) for e in lineage.entries]
 
     def _read_outcome(self, blob: str) -> Outcome:
         return Outcome.from_bytes(self._blobs.get(None, blob))

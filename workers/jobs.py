@@ -9,7 +9,7 @@ serves its head; a job may be closed at any of its steps.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from safetensors import safe_open
@@ -28,7 +28,7 @@ from workers.bench import Bench
 from workers.host import Lineage
 from workers.patience import Work, undisturbed
 
-_EARLIER = 32  # facts of earlier live edits that a promotion report asks for
+EARLIER = 32  # facts of earlier live edits that a promotion report asks for
 
 Json = dict[str, Any]
 
@@ -38,8 +38,8 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     host, view = bench.host, bench.host.view
     requests = [EditRequest.from_dict(request) for request in order.requests]
     plan = walk.Plan.of(view, order.editor or "", order.hparams)
-    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, _EARLIER))
-    earlier = still_standing(requests, [facts for _, facts in live])[:_EARLIER]
+    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER))
+    earlier = still_standing(requests, [facts for _, facts in live])[:EARLIER]
 
     if (yield from watch.timed(walk.already_answers(view, requests))):
         report = yield from watch.timed(
@@ -53,33 +53,38 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     outcome = yield from undisturbed(
         lambda: watch.timed(bench.failpoint.inside(walk.edit(view, plan, requests, host.history())))
     )
-    delta = outcome.to_bytes()
-    # From the bytes that will be replayed, so that the head is what a restart makes of it.
-    after = view.after(Outcome.from_bytes(delta).deltas)
+    after = replayed(view, outcome)
     report = yield from watch.timed(walk.promotion_report(view, requests, after, earlier))
     report["editor"] = dict(outcome.notes)
+    end = {"report": report, "timings": watch.report()}
     if order.dry_run:
-        end = {"report": report, "timings": watch.report()}
         yield from bench.settle(
             lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
         )
         return
+    yield from promote(bench, order, outcome, after, end)
 
-    blob = yield from bench.keep(delta)
+
+def promote(
+    bench: Bench, order: Claimed, outcome: Outcome, after: State, end: Mapping[str, Any]
+) -> Work[None]:
+    """Keep what an order changes, make the state after it the head, and serve it."""
+    host, view = bench.host, bench.host.view
+    blob = yield from bench.keep(outcome.to_bytes())
     bench.failpoint.passing("after_blob")
     checkpoint = yield from _checkpoint(bench, after)
-    end = {
+    made: Json = {
+        **end,
         "blob": blob,
         "fingerprint": view.fingerprint(after),
-        "report": report,
-        "timings": watch.report(),
         "checkpoint": checkpoint,
+        "removes": outcome.removes,
     }
     snapshot = yield from bench.settle(
-        lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **end)
+        lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **made)
     )
     bench.failpoint.passing("before_swap")
-    entry = Entry(edit=order.id, blob=blob)
+    entry = Entry(order.id, blob, outcome.removes)
     lineage = host.lineage.extended(entry, checkpoint=checkpoint is not None)
     host.adopt(snapshot, after, lineage)
 
@@ -129,11 +134,9 @@ def run_statistics(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]
     yield from bench.settle(lambda tx: work.settle_prepared(tx, order.id, epoch=bench.epoch, **end))
 
 
-RUN: Mapping[str, Callable[[Bench, Claimed, Stopwatch], Work[None]]] = {
-    "edit": run_edit,
-    "restore": run_restore,
-    "statistics": run_statistics,
-}
+def replayed(view: ModelView, outcome: Outcome) -> State:
+    """The head with an outcome's deltas, from the bytes that a restart would read."""
+    return view.after(Outcome.from_bytes(outcome.to_bytes()).deltas)
 
 
 def still_standing(requests: list[EditRequest], earlier: list[list[Json]]) -> list[EditRequest]:

@@ -85,7 +85,7 @@ def _forecast(host: ModelHost, about: Json, snapshot: str) -> Question:
     state, lineage = host.content_of(snapshot)
     request = EditRequest.from_dict(about["request"])
     ripples = [(each["prompt"], tuple(each["answers"])) for each in about["ripples"]]
-    live = host.history_of(lineage).entries
+    live = host.history_of(lineage).live
     work = forecast(host.view, request, ripples, live)
     found = yield from under(host.view, state, work)
     return {"model": host.model, "snapshot": snapshot, **found}

@@ -119,6 +119,14 @@ class RestoreIn(Body):
     )
 
 
+class RetractIn(Body):
+    """A retract may be sent without a body."""
+
+    dry_run: bool = Field(
+        default=False, description="Compute and measure what it would leave; change nothing."
+    )
+
+
 class StatisticsIn(Body):
     """What is to be made ready; may be left out."""
 

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api import follow, ordering
-from app.api.bodies import EditOrderIn
+from app.api.bodies import EditOrderIn, RetractIn
 from app.api.deps import (
     After,
     House,
@@ -28,6 +28,7 @@ from app.api.schemas import EventOut, Listed, OrderOut, Status
 from app.errors import (
     BadHeader,
     EditNotFound,
+    EditNotLive,
     HeadMoved,
     KeyInFlight,
     KeyReused,
@@ -38,7 +39,7 @@ from app.errors import (
     QueueFull,
 )
 from app.queue.notices import Notice
-from app.services import cancel, edits, submit
+from app.services import cancel, edits, retract, submit
 from app.services.submit import EditOrder
 from app.store.tables import JournalRow
 from editing.errors import (
@@ -171,6 +172,56 @@ async def cancel_edit(
     if order.status in edits.SETTLED:
         return JSONResponse(said)
     return await ordering.follow_up(house, request, said, {}, wait, meanwhile=again)
+
+
+@router.post(
+    "/{edit_id}/retract",
+    status_code=202,
+    response_model=OrderOut,
+    responses={
+        **ordering.RESPONSES,
+        **problems(
+            BadHeader,
+            EditNotFound,
+            ModelNotFound,
+            KeyInFlight,
+            EditNotLive,
+            HeadMoved,
+            QueueFull,
+            KeyReused,
+        ),
+    },
+)
+async def retract_edit(
+    *,
+    edit_id: str,
+    request: Request,
+    house: HouseDep,
+    key: IdempotencyKeyDep,
+    if_match: IfMatchDep,
+    wait: WaitDep,
+    body: RetractIn | None = None,
+) -> JSONResponse:
+    """Order that one edit is taken out of the head and the later ones are kept.
+
+    Its report says how: `exact`, what there would be without it, or `dropped`, its delta left out
+    while later edits were computed on weights that had it.
+    """
+    asked = body or RetractIn()
+    return await ordering.take(
+        house,
+        request,
+        lambda tx: retract.retract(
+            tx,
+            edit_id,
+            if_match=if_match,
+            dry_run=asked.dry_run,
+            max_queued=house.settings.max_queued,
+        ),
+        key=key,
+        about=[asked.model_dump(), if_match],
+        wait=wait,
+    )
 
 
 @router.get(

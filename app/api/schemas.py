@@ -50,9 +50,10 @@ class OrderOut(BaseModel):
     requests: list[Json]
     hparams: Json
     source: str | None = Field(description="The snapshot that a restore brings back.")
+    target: str | None = Field(default=None, description="The edit that a retract takes out.")
     parent: str | None = Field(description="The head it was applied to, bound when claimed.")
     snapshot: str | None
-    live: bool = Field(description="Whether the head's manifest holds it.")
+    live: bool = Field(description="Whether the head holds it, and nothing has taken it out.")
     noop: bool = Field(description="The model answered so already.")
     dry_run: bool = Field(description="Computed and measured only; it never moves the head.")
     cancel_requested: bool = Field(description="While it runs: its worker is to stop.")
@@ -82,6 +83,7 @@ class OrderOut(BaseModel):
             requests=edit.payload.get("requests", []),
             hparams=edit.payload.get("hparams", {}),
             source=edit.payload.get("snapshot"),
+            target=next(iter(edit.payload.get("targets", ())), None),
             parent=edit.parent_id,
             snapshot=edit.snapshot_id,
             live=edit.live,

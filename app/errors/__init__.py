@@ -9,8 +9,8 @@ ServiceError
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight  OrderSettled  LabelTaken  EvalSettled
-    NothingMeasured  CasesChanged  TooManyRows
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  LabelTaken
+    EvalSettled  NothingMeasured  CasesChanged  TooManyRows
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
   QueueFull                           too many orders wait already
@@ -65,6 +65,7 @@ from .of_evals import (
 from .world import (
     BlobDamaged,
     BlobMissing,
+    EditNotLive,
     HeadMoved,
     KeyInFlight,
     LabelTaken,
@@ -92,6 +93,7 @@ __all__ = [
     "DataNotAllowed",
     "DataNotFound",
     "EditNotFound",
+    "EditNotLive",
     "EvalNotFound",
     "EvalSettled",
     "HeadMoved",

@@ -57,6 +57,20 @@ class OrderSettled(Conflict):
         )
 
 
+class EditNotLive(Conflict):
+    """The edit is no part of the head, so it cannot be taken out of it."""
+
+    code = "edit-not-live"
+
+    def __init__(self, *, edit: str, why: str) -> None:
+        super().__init__(
+            f"{edit} cannot be retracted: {why}. GET /edits/{edit} shows it; GET /edits?model= "
+            "shows which edits are live.",
+            edit=edit,
+            why=why,
+        )
+
+
 class LabelTaken(Conflict):
     """Another snapshot of the model has this label."""
 

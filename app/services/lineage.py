@@ -20,10 +20,25 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One delta: the edit that made it, and the blob that holds it."""
+    """One delta: the order that made it, and the blob that holds it.
+
+    removes: earlier edits of the manifest that this one takes out; they are not live any more.
+    """
 
     edit: str
     blob: str
+    removes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, stored: Json) -> "Entry":
+        """Read an entry as a snapshot keeps it."""
+        return cls(stored["edit"], stored["blob"], tuple(stored.get("removes", ())))
+
+    @property
+    def stored(self) -> Json:
+        """The entry as a snapshot keeps it."""
+        removes = {"removes": list(self.removes)} if self.removes else {}
+        return {"edit": self.edit, "blob": self.blob, **removes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,12 @@ class Manifest:
     checkpoint: Checkpoint | None
 
     @property
+    def live(self) -> list[str]:
+        """The orders whose deltas are in it and were not taken out by later ones."""
+        gone = {edit for entry in self.entries for edit in entry.removes}
+        return [entry.edit for entry in self.entries if entry.edit not in gone]
+
+    @property
     def after_checkpoint(self) -> tuple[Entry, ...]:
         """The entries still to be laid over the checkpoint, or over the base."""
         return self.entries[self.checkpoint.covers if self.checkpoint else 0 :]
@@ -55,9 +76,7 @@ def manifest(tx: Tx, snapshot_id: str) -> Manifest:
     if snapshot_id not in chain:
         raise SnapshotNotFound(snapshot_id)
     parts = _chain(chain, snapshot_id)
-    entries = tuple(
-        Entry(edit=entry["edit"], blob=entry["blob"]) for part in parts for entry in part.entries
-    )
+    entries = tuple(Entry.of(stored) for part in parts for stored in part.entries)
     checkpoint = next(
         (
             Checkpoint(snapshot=part.id, blob=part.checkpoint, covers=part.depth)
@@ -80,14 +99,49 @@ def edits_of(tx: Tx, snapshots: Iterable[str]) -> dict[str, list[str]]:
 
 
 def live_edits(tx: Tx, model_id: str, limit: int) -> list[tuple[str, list[Json]]]:
-    """Return the latest edits of the head's manifest, newest first, with what they asked for."""
+    """Return the latest live edits of the head, newest first, with what they asked for."""
     rows = tx.session.execute(
         select(Edit.id, Edit.payload["requests"])
-        .where(Edit.model_id == model_id, Edit.live)
+        .where(Edit.model_id == model_id, Edit.live, Edit.kind == "edit")
         .order_by(Edit.ord.desc())
         .limit(limit)
     )
     return [(edit, requests) for edit, requests in rows]
+
+
+def without(tx: Tx, snapshot_id: str, edit: str) -> tuple[str, tuple[Entry, ...]]:
+    """How a snapshot is told without one edit: the snapshot to extend, and what follows there.
+
+    Raises KeyError where the edit is not in its manifest.
+    """
+    later: list[Entry] = []
+    for part in reversed(_chain(_ancestors(tx, [snapshot_id]), snapshot_id)):
+        own = [Entry.of(stored) for stored in part.entries]
+        rest = [entry for entry in own if entry.edit != edit]
+        later = [*rest, *later]
+        if len(rest) < len(own):
+            assert part.extends is not None  # noqa: S101 - only the base extends nothing
+            return part.extends, tuple(later)
+    raise KeyError(edit)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """By what an order was made."""
+
+    id: str
+    editor: str | None
+    hparams: Json
+    requests: list[Json]
+
+
+def makers(tx: Tx, edits: Iterable[str]) -> list[Maker]:
+    """Return by what some orders were made, in no order."""
+    rows = tx.session.execute(select(Edit.id, Edit.editor, Edit.payload).where(Edit.id.in_(edits)))
+    return [
+        Maker(edit, editor, payload.get("hparams", {}), payload.get("requests", []))
+        for edit, editor, payload in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True)

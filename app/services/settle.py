@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from app.errors import BlobMissing, HeadMoved, Json, ModelNotFound
 from app.queue import outbox, streams
 from app.queue.messages import Settled
-from app.services.lineage import manifest
+from app.services.lineage import Entry, manifest, without
 from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
@@ -71,8 +71,12 @@ def settle_edit(
     report: Json,
     timings: Json,
     checkpoint: str | None = None,
+    removes: tuple[str, ...] = (),
 ) -> str:
-    """Make the edit's delta part of the head. Returns the new snapshot's id."""
+    """Make an order's delta part of the head. Returns the new snapshot's id.
+
+    removes: earlier edits that it takes out, which are not live from here on.
+    """
     model, edit = _mine(tx, edit_id, epoch)
     for sha256 in filter(None, (blob, checkpoint)):
         # Locked, so that a clean-up by age cannot take a blob that is coming into use.
@@ -82,7 +86,7 @@ def settle_edit(
     snapshot = Snapshot(
         kind=edit.kind,
         extends_id=edit.parent_id,
-        entries=[{"edit": edit.id, "blob": blob}],
+        entries=[Entry(edit.id, blob, removes).stored],
         depth=_depth(tx, edit.parent_id) + 1,
         fingerprint=fingerprint,
         report=report,
@@ -90,6 +94,34 @@ def settle_edit(
     )
     _promote(tx, model, edit, snapshot, epoch)
     edit.live = True
+    _no_longer_live(tx, model, removes)
+    _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
+    return snapshot.id
+
+
+def settle_drop(
+    tx: Tx,
+    edit_id: str,
+    *,
+    epoch: int,
+    target: str,
+    fingerprint: str,
+    report: Json,
+    timings: Json,
+) -> str:
+    """Make the head's content without one edit's delta the head. Returns the new snapshot's id."""
+    model, edit = _mine(tx, edit_id, epoch)
+    extends, entries = without(tx, str(edit.parent_id), target)
+    snapshot = Snapshot(
+        kind=edit.kind,
+        extends_id=extends,
+        entries=[entry.stored for entry in entries],
+        depth=_depth(tx, extends) + len(entries),
+        fingerprint=fingerprint,
+        report=report,
+    )
+    _promote(tx, model, edit, snapshot, epoch)
+    _no_longer_live(tx, model, (target,))
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -109,7 +141,7 @@ def settle_restore(
     Raises FingerprintMismatch when the worker's weights are not the older snapshot's.
     """
     model, edit = _mine(tx, edit_id, epoch)
-    content = [entry.edit for entry in manifest(tx, source).entries]
+    found = manifest(tx, source)
     expected = tx.session.scalar(select(Snapshot.fingerprint).where(Snapshot.id == source))
     if fingerprint != expected:  # the same content must be the same weights, bit for bit
         raise FingerprintMismatch(expected=str(expected), found=fingerprint, what=source)
@@ -118,14 +150,14 @@ def settle_restore(
         source_id=source,
         extends_id=source,
         entries=[],
-        depth=len(content),
+        depth=len(found.entries),
         fingerprint=fingerprint,
         report=report,
     )
     _promote(tx, model, edit, snapshot, epoch)
     ours = update(Edit).where(Edit.model_id == model.id)
-    tx.session.execute(ours.where(Edit.live, Edit.id.not_in(content)).values(live=False))
-    tx.session.execute(ours.where(~Edit.live, Edit.id.in_(content)).values(live=True))
+    tx.session.execute(ours.where(Edit.live, Edit.id.not_in(found.live)).values(live=False))
+    tx.session.execute(ours.where(~Edit.live, Edit.id.in_(found.live)).values(live=True))
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -202,6 +234,11 @@ def _mine(
     if edit is None:
         raise NotRunning(edit_id)
     return model, edit
+
+
+def _no_longer_live(tx: Tx, model: Model, edits: tuple[str, ...]) -> None:
+    gone = update(Edit).where(Edit.model_id == model.id, Edit.id.in_(edits))
+    tx.session.execute(gone.values(live=False))
 
 
 def _depth(tx: Tx, snapshot_id: str | None) -> int:

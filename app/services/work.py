@@ -9,7 +9,15 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from app.errors import HeadMoved, Json, ModelNotFound, Poisoned, as_error
-from app.services.lineage import Checkpoint, Entry, Manifest, live_edits, manifest
+from app.services.lineage import (
+    Checkpoint,
+    Entry,
+    Maker,
+    Manifest,
+    live_edits,
+    makers,
+    manifest,
+)
 from app.services.settle import (
     Fenced,
     NotRunning,
@@ -18,6 +26,7 @@ from app.services.settle import (
     fence,
     locked_model,
     settle_cancelled,
+    settle_drop,
     settle_dry_run,
     settle_edit,
     settle_failed,
@@ -36,6 +45,7 @@ __all__ = [
     "Claimed",
     "Entry",
     "Fenced",
+    "Maker",
     "Manifest",
     "NotRunning",
     "as_error",
@@ -43,12 +53,14 @@ __all__ = [
     "claim",
     "fence",
     "live_edits",
+    "makers",
     "manifest",
     "model_failed",
     "model_loading",
     "model_ready",
     "progress",
     "settle_cancelled",
+    "settle_drop",
     "settle_dry_run",
     "settle_edit",
     "settle_failed",
@@ -77,6 +89,7 @@ class Claimed:
     source: str | None  # the snapshot that a restore brings back
     attempts: int
     dry_run: bool  # compute and measure, keep nothing
+    target: str | None = None  # the edit that a retract takes out
 
 
 def model_loading(tx: Tx, model_id: str) -> Model:
@@ -238,4 +251,5 @@ def _take(tx: Tx, edit: Edit, parent: str, parent_seq: int, epoch: int) -> Claim
         source=payload.get("snapshot"),
         attempts=edit.attempts,
         dry_run=edit.dry_run,
+        target=next(iter(payload.get("targets", [])), None),
     )

@@ -28,7 +28,7 @@ from editing.solve import Metric
 from editing.stats.nullspace import null_basis
 from editing.step import Step
 
-from .band import remembering, softly, spread, weight_by_scale
+from .band import MetricOf, remembering, softly, spread, weight_by_scale
 from .site import Spot
 
 if TYPE_CHECKING:
@@ -45,30 +45,44 @@ def edit(
     history: History,
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts. Raises SearchDiverged, SingularSystem or NullSpaceTooSmall."""
+    metric_of, made_by = metric(view, hparams)
     ranks: dict[str, int] = {}
+
+    def roomy(spot: Spot) -> Metric:
+        kind, layer = spot
+        rank = _basis(view, spot, hparams).shape[1]
+        ranks[view.written_at(layer, kind)] = rank
+        if rank < _ROOM * len(requests):
+            raise NullSpaceTooSmall(layer=layer, rank=rank, facts=len(requests), room=_ROOM)
+        return metric_of(spot)
+
+    solve = softly(remembering(view, history, roomy, made_by))
+    outcome = yield from spread(view, requests, hparams, solve)
+    return Outcome(outcome.deltas, outcome.written, {**outcome.notes, "null_rank": ranks})
+
+
+def metric(view: "ModelView", hparams: AlphaEditHparams) -> tuple[MetricOf, object]:
+    """A without earlier edits, and what made it: A^-1 = U UT / lambda_2."""
 
     def null_metric(spot: Spot) -> Metric:
         kind, layer = spot
         C = view.stats.second_moment(layer, hparams.statistics, kind)
-        U = _basis(view, spot, C, hparams)
-        ranks[view.written_at(layer, kind)] = U.shape[1]
-        if U.shape[1] < _ROOM * len(requests):
-            raise NullSpaceTooSmall(layer=layer, rank=U.shape[1], facts=len(requests), room=_ROOM)
+        U = _basis(view, spot, hparams)
         damping = hparams.damping
         if damping is None:
             damping = weight_by_scale(float(((U.mT @ C) * U.mT).sum()))  # E[kT P k] = tr(P C)
         return Metric((U @ U.mT) / damping)
 
     made_by = (hparams.null_mass, hparams.threshold, hparams.damping, hparams.statistics)
-    solve = softly(remembering(view, history, null_metric, made_by))
-    outcome = yield from spread(view, requests, hparams, solve)
-    return Outcome(outcome.deltas, outcome.written, {**outcome.notes, "null_rank": ranks})
+    return null_metric, made_by
 
 
-def _basis(view: "ModelView", spot: Spot, C: Tensor, hparams: AlphaEditHparams) -> Tensor:
+def _basis(view: "ModelView", spot: Spot, hparams: AlphaEditHparams) -> Tensor:
     """U of a layer; an eigendecomposition is made once for a model."""
     what = (*spot, hparams.statistics, hparams.null_mass, hparams.threshold)
     name = f"null space {what}"
     if name not in view.remembered:
+        kind, layer = spot
+        C = view.stats.second_moment(layer, hparams.statistics, kind)
         view.remembered[name] = null_basis(C, hparams.null_mass, hparams.threshold)
     return view.remembered[name]

@@ -110,11 +110,9 @@ class _Done:
         name = self.view.written_at(layer, kind)
         C = self.view.stats.second_moment(layer, self.statistics, kind)
         self.size[name] = size_under(solved.change, C)
-        values = reading.values + solved.change.at(reading.keys)
-        targets = reading.values + R
         self.deltas[name] = solved.change
         self.leverage[name] = solved.leverage
-        self.written[name] = Written(reading.keys.float(), values.float(), targets.float())
+        self.written[name] = Written.of(self.view.master(name), reading.keys, R, solved.change)
 
 
 def spread(

@@ -17,7 +17,7 @@ from editing.hparams import MemitHparams
 from editing.outcome import Outcome
 from editing.step import Step
 
-from .band import everyday, remembering, softly, spread
+from .band import MetricOf, everyday, remembering, softly, spread
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -28,6 +28,10 @@ def edit(
     view: "ModelView", requests: Sequence["EditRequest"], hparams: MemitHparams, history: History
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts beside the earlier ones. Raises SearchDiverged or SingularSystem."""
-    made_by = (hparams.second_moment_weight, hparams.statistics)
-    metric = remembering(view, history, everyday(view, hparams), made_by)
-    return (yield from spread(view, requests, hparams, softly(metric)))
+    solve = softly(remembering(view, history, *metric(view, hparams)))
+    return (yield from spread(view, requests, hparams, solve))
+
+
+def metric(view: "ModelView", hparams: MemitHparams) -> tuple[MetricOf, object]:
+    """A without earlier edits, and what made it."""
+    return everyday(view, hparams), (hparams.second_moment_weight, hparams.statistics)

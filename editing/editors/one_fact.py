@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 class Learned:
     """One fact, learned but not yet written.
 
-    keys, values [d_k, c], [d_v, c]: one column a context, the bare prompt first; delta [d_v]: what
-    the layer's output lacks; moment: the second moment of the layer, metric: the same, factored.
+    W [d_v, d_k]: the weight as it is; keys [d_k, c]: one column a context, the bare prompt first;
+    delta [d_v]: what the layer's output lacks; moment: the second moment of the layer, metric: the
+    same, factored.
     """
 
     weight: str
+    W: Tensor
     keys: Tensor
-    values: Tensor
     delta: Tensor
     metric: Metric
     moment: Tensor
@@ -41,9 +42,8 @@ class Learned:
 
     def outcome(self, change: LowRank) -> Outcome:
         """The change as an outcome, with the association that it writes."""
-        values = self.values + change.at(self.keys)
-        targets = self.values + self.delta[:, None]
-        written = Written(self.keys.float(), values.float(), targets.float())
+        missing = self.delta[:, None].expand(-1, self.keys.shape[1])
+        written = Written.of(self.W, self.keys, missing, change)
         notes = {**self.notes, "size_under_C": {self.weight: size_under(change, self.moment)}}
         return Outcome({self.weight: change}, {self.weight: written}, notes)
 
@@ -103,7 +103,8 @@ def _learn(
     delta = share * found.delta[0].double()
     name = view.down_proj(layer)
     moment = view.stats.second_moment(layer, hparams.statistics)
-    return Learned(name, reading.keys, reading.values, delta, metric, moment, notes)
+    W = view.master(name)
+    return Learned(name, W, reading.keys, delta, metric, moment, notes)
 
 
 def mean_key(keys: Tensor, bare_weight: float) -> Tensor:

@@ -8,7 +8,8 @@ errors add up. With (OTE-SE, arXiv:2605.26670)
 
 the next edit writes what the last one lost: W - E A_t^-1 is the solution of one joint batch. E is
 never stored. It is a fold over the live edits: an edit of ours adds D' A_before - (V - W K) KT, V
-what it was asked to answer at K and W K what it answers; one of another editor adds its keys to A.
+what it was asked to answer at K and W K what it answers; one of another editor adds its keys to A,
+and one that takes those out again takes them from A.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ def compensated(
         C = view.stats.second_moment(layer, hparams.statistics, kind)
         E = torch.zeros(R.shape[0], K.shape[0], dtype=C.dtype, device=C.device)
         start = _Memory(second_moment_weight(view, hparams, spot) * C, E, E)
-        memory = history.folded(name, (mark, made_by), start, _folding(name, mark))
+        memory = history.folded(name, (mark, made_by), start, _folding(history, name, mark))
         metric = metric_of(spot)
         inverse = metric.with_keys(K).inverse
         D = (R @ K.mT - memory.E) @ inverse
@@ -68,18 +69,23 @@ def compensated(
     return solve
 
 
-def _folding(name: str, mark: str) -> Callable[[_Memory, Sequence[Entry]], _Memory]:
+def _folding(
+    history: History, name: str, mark: str
+) -> Callable[[_Memory, Sequence[Entry]], _Memory]:
     def fold(memory: _Memory, entries: Sequence[Entry]) -> _Memory:
         A, E, added = memory.A, memory.E, memory.added
-        for _, load in entries:
-            outcome = load()
+        for entry in entries:
+            gone = history.taken_out(entry, name)
+            if gone is not None:
+                A = A - gone.to(A) @ gone.to(A).mT
+            outcome = entry.load()
             pair = outcome.written.get(name)
             if pair is None:
                 continue
             K = pair.keys.to(A)
             if made_by(outcome, mark):
                 D = outcome.changes[name].matrix().to(A)
-                E = E + D @ A - (pair.targets.to(A) - pair.values.to(A)) @ K.mT
+                E = E + D @ A - pair.missing.to(A) @ K.mT
                 added = added + D
             A = A + K @ K.mT
         return _Memory(A, E, added)

@@ -103,13 +103,13 @@ class _Sums:
 def _folding(name: str, metric: Metric):  # noqa: ANN202 - a fold
     def fold(sums: _Sums, entries: Sequence[Entry]) -> _Sums:
         raw, added = sums.raw, sums.added
-        for _, load in entries:
-            outcome = load()
+        for entry in entries:
+            outcome = entry.load()
             pair = outcome.written.get(name)
             if pair is None or not made_by(outcome, _MARK):
                 continue
             K, D = pair.keys.to(raw), outcome.changes[name].matrix().to(raw)
-            R = pair.targets.to(raw) - pair.values.to(raw) + D @ K
+            R = pair.missing.to(raw) + D @ K
             raw = raw + write(K, R, metric, rho=1.0).matrix()
             added = added + D
         return _Sums(raw, added)

@@ -67,8 +67,8 @@ def remembered(history: History, requests: Sequence["EditRequest"], size: int) -
     """A sample of what live edits taught, without what `requests` ask anew."""
 
     def fold(kept: Reservoir, fresh: Sequence[Entry]) -> Reservoir:
-        for _, load in fresh:
-            found = cast("Sequence[Mapping[str, str]]", load().notes.get(NOTE, ()))
+        for entry in fresh:
+            found = cast("Sequence[Mapping[str, str]]", entry.load().notes.get(NOTE, ()))
             for text in found:
                 kept = kept.and_then(Past(text["question"], text["target"]))
         return kept

@@ -23,7 +23,7 @@ def measure(scene: Scene, case: KeysCase) -> Generator[Step, None, list[Json]]:
     """One row a weight that live edits wrote, or one row for a request."""
     if case.request is None:
         return (yield from _live(scene))
-    live = scene.history.entries
+    live = scene.history.live
     found = yield from collisions(scene.view, case.request, live, scene.options.key_at)
     return [
         {
@@ -39,14 +39,15 @@ def measure(scene: Scene, case: KeysCase) -> Generator[Step, None, list[Json]]:
 
 def _live(scene: Scene) -> Generator[Step, None, list[Json]]:
     """The newest live edits, all with all, at every weight; one row also where there are none."""
-    entries = scene.history.entries[-scene.options.edits :]
+    live = scene.history.live
+    entries = live[-scene.options.edits :]
     by_weight: dict[str, dict[str, Written]] = {}
-    for number, (name, load) in enumerate(entries):
-        for weight, pair in load().written.items():
+    for number, entry in enumerate(entries):
+        for weight, pair in entry.load().written.items():
             if pair.keys.shape[1]:
-                by_weight.setdefault(weight, {})[name] = pair
+                by_weight.setdefault(weight, {})[entry.id] = pair
         yield Step("measure", number + 1, len(entries))
-    about = {"row": "live", "live": len(scene.history), "read": len(entries)}
+    about = {"row": "live", "live": len(live), "read": len(entries)}
     rows: list[Json] = []
     for weight, pairs in by_weight.items():
         found = nearest([pair.keys for pair in pairs.values()])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from editing import walk
 from editing.errors import EmptyField
-from editing.history import History
+from editing.history import Entry, History
 from editing.model.state import State
 from editing.outcome import Outcome
 from editing.run import under
@@ -53,7 +53,8 @@ class Scene:
         """The scene behind some edits, which its history then holds; to be run under the last."""
         entries = list(self.history.entries)
         for one in done:
-            entries.append((f"on-the-side-{len(entries)}", _known(one.outcome)))
+            name = f"on-the-side-{len(entries)}"
+            entries.append(Entry(name, _known(one.outcome), one.outcome.removes))
         # The folds are copied: two ways on from here give other edits the same names.
         return replace(self, history=History(entries, dict(self.history.folds)))
 

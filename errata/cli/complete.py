@@ -54,6 +54,11 @@ def unsettled(ctx: typer.Context, incomplete: str) -> Offer:
     return _orders(ctx, incomplete, lambda order: not order.settled)
 
 
+def live(ctx: typer.Context, incomplete: str) -> Offer:
+    """Offer the newest edits that the model holds."""
+    return _orders(ctx, incomplete, lambda order: order.live and order.kind == "edit")
+
+
 def watched(ctx: typer.Context, incomplete: str) -> Offer:
     """Offer what can be watched: models, and orders that are under way."""
     return models(ctx, incomplete) + unsettled(ctx, incomplete)

@@ -20,7 +20,14 @@ app = typer.Typer(
 )
 COMMANDS = {
     "Run": (up, demo),
-    "Change": (orders.edit, orders.restore, orders.cancel, orders.stats, states.label),
+    "Change": (
+        orders.edit,
+        orders.retract,
+        orders.restore,
+        orders.cancel,
+        orders.stats,
+        states.label,
+    ),
     "Look": (
         look.probe,
         look.models,

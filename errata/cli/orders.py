@@ -1,4 +1,4 @@
-"""Commands that order something: edit, restore, cancel, stats."""
+"""Commands that order something: edit, retract, restore, cancel, stats."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,10 @@ from errata.cli.progress import Bar
 from errata.client import Client
 from errata.results import Order
 
+_TAKEN_OUT = {
+    "exact": "{} is taken out: what is left is what there would be without it",
+    "dropped": "{} is dropped: its delta is gone, later edits were computed with it there",
+}
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would come of it.")]
 
 
@@ -124,6 +128,33 @@ def restore(
         follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
 
 
+def retract(
+    edit: Annotated[
+        str,
+        typer.Argument(
+            metavar="EDIT",
+            help="An id, or a number (ord) of `errata edits`.",
+            autocompletion=complete.live,
+        ),
+    ],
+    *,
+    dry_run: DryRun = False,
+    model: Model = None,
+    wait: Wait = True,
+    timeout: Timeout = LONG_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take one edit out of the model, and keep the later ones.
+
+    The report says how: exactly, or by leaving its delta out. With --dry-run nothing is changed.
+    """
+    with server(url, as_json) as client:
+        wanted = names.order(client, edit, model)
+        order = client.retract(wanted, dry_run=dry_run, wait=False)
+        follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
+
+
 def cancel(
     edit: Annotated[
         str,
@@ -200,6 +231,8 @@ def show(order: Order) -> None:
         out.print(f"statistics {new}, {tables.number(order.report.get('seconds'))} s")
         out.print(tables.statistics(order.report))
     elif order.report:
+        if taken := order.report.get("retract"):
+            out.print(_TAKEN_OUT[taken["how"]].format(taken["edit"]), soft_wrap=True, markup=False)
         out.print(tables.report(order.report))
         if told := (order.report.get("editor") or {}).get("preface"):
             out.print("No weight changes. What it puts before every prompt:")

@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from app.services import models, submit, work
 from app.services.restore import restore
+from app.services.retract import retract
 from app.services.work import Claimed
 from app.store.db import Database, Tx
 from app.store.tables import Blob, Edit, Lease, Model, Snapshot
@@ -58,6 +59,10 @@ class Hands:
         with self.database.tx() as tx:
             return submit.submit(tx, order, limit=1000).id
 
+    def order_retract(self, edit: str, **fields: Any) -> str:
+        with self.database.tx() as tx:
+            return retract(tx, edit, **fields).id
+
     def order_restore(self, snapshot: str, **fields: Any) -> str:
         with self.database.tx() as tx:
             return restore(tx, snapshot, **fields).id
@@ -78,6 +83,7 @@ class Hands:
         checkpoint: bool = False,
         fingerprint: str | None = None,
         notes: dict[str, Any] | None = None,
+        drop: bool = False,
     ) -> str:
         """Apply an order, as far as the journal can tell."""
         report = {**REPORT, "editor": notes} if notes else REPORT
@@ -93,7 +99,11 @@ class Hands:
             if order.dry_run:
                 work.settle_dry_run(tx, order.id, **ours)
                 return order.parent
+            if drop:
+                target, left = str(order.target), f"sha256:without {order.target}"
+                return work.settle_drop(tx, order.id, target=target, fingerprint=left, **ours)
             blob = put(tx, order.id.encode())
+            ours["removes"] = (order.target,) if order.target else ()
             held = put(tx, f"weights after {order.id}".encode()) if checkpoint else None
             return work.settle_edit(
                 tx, order.id, blob=blob, fingerprint=f"sha256:{blob}", checkpoint=held, **ours

@@ -16,9 +16,10 @@ ORDER = {"model": MODEL, **FACT}
 def test_a_stale_head_stops_whatever_would_change_something(
     hands: Hands, client: TestClient
 ) -> None:
-    head = hands.head.id
+    live, head = hands.edit()
     edit = client.post("/edits", json=ORDER).json()["id"]
     asked = [
+        ("POST", f"/edits/{live}/retract", None),
         ("POST", "/edits", ORDER),
         ("POST", f"/edits/{edit}/cancel", None),
         ("POST", f"/snapshots/{head}/restore", {}),

@@ -45,6 +45,7 @@ class Order:
 
     id: str
     source: int | None = None  # a restore's snapshot
+    target: str | None = None  # a retract's edit
     dry_run: bool = False
     status: str = "open"
     unwanted: bool = False
@@ -75,10 +76,14 @@ class Pure:
         """An order has ended: it must have been the first, and this its only possible end."""
         assert order is self.first()
         poisoned = order.claims >= MAX_ATTEMPTS
-        assert status == ("cancelled" if order.unwanted else "failed" if poisoned else "applied")
+        head = self.lineage[-1]
+        impossible = poisoned or (order.target is not None and order.target not in head)
+        assert status == ("cancelled" if order.unwanted else "failed" if impossible else "applied")
         order.status = status
         if status == "applied" and order.source is not None:
             self.lineage.append(self.lineage[order.source])
+        elif status == "applied" and order.target is not None:
+            self.lineage.append(tuple(edit for edit in head if edit != order.target))
         elif status == "applied" and not noop and not order.dry_run:
             self.lineage.append((*self.lineage[-1], order.id))
 
@@ -162,9 +167,11 @@ class Machine(RuleBasedStateMachine):
     def retract(self, which: int) -> None:
         order = list(self.pure.orders)[which % len(self.pure.orders)]
         said = self.house.client.post(f"/edits/{order}/retract")
-        assert said.status_code in {404, 405}
-        assert said.headers["content-type"] == "application/problem+json"
-        assert said.json()["detail"]
+        if order in self.pure.lineage[-1]:
+            assert said.status_code == 202, said.text
+            self._ordered(said.json()["id"], target=order)
+        else:
+            assert (said.status_code, said.json()["code"]) == (409, "edit-not-live")
 
     # ---- what befalls the worker -----------------------------------------------------------------
 

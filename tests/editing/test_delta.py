@@ -132,6 +132,7 @@ class TestBytes:
         (pair,) = back.written.values()
         assert torch.equal(pair.keys, drawn(5, 2, seed=3))
         assert torch.equal(pair.values, drawn(6, 2, seed=4))
+        assert torch.equal(pair.missing, drawn(6, 2, seed=5))
         assert back.notes == one.notes
 
     def test_equal_outcomes_give_equal_bytes(self) -> None:
@@ -264,11 +265,13 @@ def test_a_preface_survives_bytes_and_is_no_change_of_a_weight() -> None:
     assert back.changes == {}
 
 
-def test_bytes_of_before_there_were_targets_can_be_read() -> None:
+def test_bytes_of_earlier_versions_can_be_read() -> None:
     tensors = {"w:keys": drawn(3, 1), "w:values": drawn(2, 1)}
+    targets = drawn(2, 1, seed=7)
     about = json.dumps({"format": "errata-outcome-1", "notes": {}})
-    found = Outcome.from_bytes(save(tensors, metadata={"errata": about})).written["w"]
-    assert torch.equal(found.targets, found.values)
+    for more, wanted in (({}, tensors["w:values"]), ({"w:targets": targets}, targets)):
+        data = save({**tensors, **more}, metadata={"errata": about})
+        assert torch.allclose(Outcome.from_bytes(data).written["w"].targets, wanted, atol=1e-7)
 
 
 def test_half_a_delta_is_no_delta() -> None:

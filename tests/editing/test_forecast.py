@@ -9,6 +9,7 @@ import torch
 from editing import forecast as forecasts
 from editing.errors import EmptyField, TargetTooLong
 from editing.forecast import COLLIDES, LIKELY, forecast
+from editing.history import Entry
 from editing.metrics.gradsim import gram
 from editing.model.view import ModelView
 from editing.outcome import Outcome, Written
@@ -57,7 +58,7 @@ def test_live_edits_that_wrote_at_its_key_are_named_nearest_first(llama: ModelVi
         "far": Outcome({}, {view.down_proj(1): at_right_angles(view)}),
         "without": Outcome({}),
     }
-    live = [(name, lambda made=made: made) for name, made in outcomes.items()]
+    live = [Entry(name, lambda made=made: made) for name, made in outcomes.items()]
     again = replace(SPORT, target_new="football")
     found = finish(forecast(view, again, [], live))["collisions"]
     named = {one["edit"]: one["cosine"] for one in found}
@@ -77,7 +78,7 @@ def at_right_angles(view: ModelView) -> Written:
     key = pair.keys[:, :1]
     other = torch.randn(key.shape, generator=torch.Generator().manual_seed(0))
     other -= key * (key.mT @ other) / (key.mT @ key)
-    return Written(other, pair.values[:, :1], pair.targets[:, :1])
+    return Written(other, pair.values[:, :1], pair.missing[:, :1])
 
 
 def test_the_cosine_is_the_nearest_of_all_stored_keys(
@@ -89,5 +90,5 @@ def test_the_cosine_is_the_nearest_of_all_stored_keys(
     (mine,) = run(llama, "memit", [CAPITAL], lowest).written.values()
     (stored,) = outcome.written.values()
     wanted = torch.cosine_similarity(stored.keys, mine.keys[:, :1], dim=0).max()  # bare prompt
-    (told,) = finish(forecast(llama, CAPITAL, [], [("other", lambda: outcome)]))["collisions"]
+    (told,) = finish(forecast(llama, CAPITAL, [], [Entry("other", lambda: outcome)]))["collisions"]
     assert told == {"edit": "other", "cosine": pytest.approx(float(wanted), abs=1e-4)}

@@ -67,6 +67,9 @@ def answers() -> dict[str, Any]:
         "/models/m/forecast": said.forecast(),
         "/edits": {**said.APPLIED, **said.page(said.QUEUED, said.RUNNING, said.APPLIED)},
         f"/edits/{edt}1": said.APPLIED,
+        f"/edits/{edt}1/retract": said.order(
+            kind="retract", report={**said.REPORT, "retract": {"edit": f"{edt}1", "how": "exact"}}
+        ),
         f"/edits/{edt}2/cancel": said.order("cancelled", 2),
         f"/snapshots/{snp}1": said.snapshot(0, label="best"),
         f"/snapshots/{snp}1/diff": said.diff(),

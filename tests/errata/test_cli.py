@@ -132,6 +132,18 @@ def test_a_restore_can_be_tried_first(run: Callable[..., Result], bodies: list[A
     assert bodies[1] == {"cancel_queued": True}
 
 
+def test_an_edit_is_taken_out_by_its_number(
+    run: Callable[..., Result], bodies: list[Any], paths: list[str]
+) -> None:
+    result = run("retract", "1")
+    assert result.exit_code == 0, result.output
+    assert f"{EDT}1 is taken out: what is left is what there would be without it" in result.stdout
+    assert "efficacy success" in result.stdout
+    assert run("retract", f"{EDT}1", "--dry-run").exit_code == 0
+    assert paths == [f"/edits/{EDT}1/retract"] * 2
+    assert bodies == [None, {"dry_run": True}]
+
+
 def test_an_order_is_cancelled_by_its_number(run: Callable[..., Result], paths: list[str]) -> None:
     result = run("cancel", "2")
     assert result.exit_code == 0, result.output
@@ -309,7 +321,7 @@ def test_every_command_explains_itself() -> None:
     names = [
         each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
     ]
-    assert len(names) == 19
+    assert len(names) == 20
     for command in names:
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0

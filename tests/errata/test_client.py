@@ -261,6 +261,18 @@ def test_a_restore_is_an_order_and_its_plan_is_none(ask: Either) -> None:
     assert [each.status for each in planned.queued] == ["queued"]
 
 
+def test_a_retract_is_an_order(ask: Either) -> None:
+    taken = order(kind="retract", target=f"{EDT}1")
+    server = FakeServer(answered(taken), answered(taken))
+    done = ask(server, "retract", f"{EDT}1", if_match="snp_9")
+    assert (done.kind, done.target) == ("retract", f"{EDT}1")
+    assert server.heads == [f"POST /edits/{EDT}1/retract"]
+    assert server.asked[0].content == b""
+    assert server.asked[0].headers["if-match"] == '"snp_9"'
+    ask(server, "retract", f"{EDT}1", dry_run=True)
+    assert server.body(1) == {"dry_run": True}
+
+
 def test_a_restore_that_asks_for_nothing_else_has_no_body(ask: Either) -> None:
     server = FakeServer(answered(order(kind="restore")))
     ask(server, "restore", "snp_0")

@@ -1,0 +1,112 @@
+"""The order that takes one edit out of the head and keeps the later ones.
+
+exact     the method's edits are one joint solution: solved without it, a delta of its own
+          (editing/retract.py); or the edit is a text before every prompt: left out
+dropped   the head is built anew without the edit's delta; later edits were computed on weights
+          that had it, and the report measures what that does
+"""
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+from app.errors import EditNotLive
+from app.services import work
+from app.services.work import Claimed, Maker
+from editing import walk
+from editing.catalogue import METHODS
+from editing.errors import EditingError
+from editing.model.state import State
+from editing.outcome import Outcome
+from editing.request import EditRequest
+from editing.retract import metric_of, retract
+from editing.run import Stopwatch
+from editing.step import Step
+from workers.bench import Bench
+from workers.jobs import EARLIER, promote, replayed, still_standing
+from workers.patience import Work, undisturbed
+
+Json = dict[str, Any]
+
+
+def run_retract(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
+    """Take an edit out of the head. Raises EditNotLive, or EditingError."""
+    host, view, target = bench.host, bench.host.view, order.target or ""
+    if target not in host.lineage.live:
+        raise EditNotLive(edit=target, why="the head does not hold it")
+    plan = walk.Plan.of(view, order.editor or "", order.hparams)
+    outcome: Outcome | None = None
+    if plan.method.metric:
+        yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
+        outcome = yield from undisturbed(lambda: _solved(bench, plan, target, watch))
+        after = replayed(view, outcome)
+    else:
+        rest = host.lineage.without(target)
+        after = yield from undisturbed(lambda: watch.timed(host.rebuilt(rest)))
+    report = yield from _report(bench, order, after, watch)
+    end: Json = {
+        "report": {**report, "retract": {"edit": target, "how": plan.method.retract}},
+        "timings": watch.report(),
+    }
+    if order.dry_run:
+        yield from bench.settle(
+            lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
+        )
+    elif outcome is not None:
+        yield from promote(bench, order, outcome, after, end)
+    else:
+        yield from _drop(bench, order, target, after, end)
+
+
+def _solved(bench: Bench, plan: walk.Plan, target: str, watch: Stopwatch) -> Work[Outcome]:
+    host = bench.host
+    later = [entry.edit for entry in host.lineage.entries if entry.edit != target]
+    made = yield from bench.ask(lambda tx: work.makers(tx, later))
+    kin = _kin(bench, plan, made)
+    return (yield from watch.timed(retract(host.view, plan, host.history(), target, kin)))
+
+
+def _kin(bench: Bench, plan: walk.Plan, made: list[Maker]) -> set[str]:
+    """The orders that write into the joint solution of a plan."""
+    _, mine = metric_of(bench.host.view, plan)
+    known: dict[str, bool] = {}
+    for one in made:
+        knobs = json.dumps([one.editor, one.hparams], sort_keys=True)
+        if knobs not in known:
+            known[knobs] = _writes_under(bench, one, mine)
+    return {one.id for one in made if known[json.dumps([one.editor, one.hparams], sort_keys=True)]}
+
+
+def _writes_under(bench: Bench, made: Maker, metric: object) -> bool:
+    method = METHODS.get(made.editor or "")
+    if method is None or not method.metric:
+        return False
+    try:
+        plan = walk.Plan.of(bench.host.view, method.name, made.hparams)
+    except EditingError:  # a knob that this version does not know
+        return False
+    return metric_of(bench.host.view, plan)[1] == metric
+
+
+def _report(
+    bench: Bench, order: Claimed, after: State, watch: Stopwatch
+) -> Generator[Any, None, Json]:
+    """What becomes of the facts that are taken out, and of those that stay."""
+    view, target = bench.host.view, order.target or ""
+    (made,) = yield from bench.ask(lambda tx: work.makers(tx, [target]))
+    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER + 1))
+    facts = [EditRequest.from_dict(fact) for fact in made.requests]
+    others = still_standing(facts, [facts for edit, facts in live if edit != target])[:EARLIER]
+    return (yield from watch.timed(walk.promotion_report(view, facts, after, others)))
+
+
+def _drop(
+    bench: Bench, order: Claimed, target: str, after: State, end: Json
+) -> Generator[Step | Any, None, None]:
+    host = bench.host
+    made = {**end, "target": target, "fingerprint": host.view.fingerprint(after)}
+    snapshot = yield from bench.settle(
+        lambda tx: work.settle_drop(tx, order.id, epoch=bench.epoch, **made)
+    )
+    bench.failpoint.passing("before_swap")
+    host.adopt(snapshot, after, host.lineage.without(target))
