@@ -14,6 +14,7 @@ from .hparams import (
     FullCHparams,
     IkeHparams,
     KnHparams,
+    LedgerHparams,
     LocftHparams,
     LoraHparams,
     MemitHparams,
@@ -51,6 +52,7 @@ class Method:
     writes: tuple[Matrix, ...] = ("down_proj",)  # what it may change in its layers
     memory: str = "nothing"  # what of earlier live edits enters a new one
     metric: str = ""  # of one whose edits are one joint solution: "module:function" of its metric
+    without: str = ""  # of one that takes its edits out by a function of its own: where that is
 
     @property
     def retract(self) -> Literal["exact", "dropped"]:
@@ -111,6 +113,19 @@ METHODS: Mapping[str, Method] = {
             memory="the keys of every live edit, in the metric",
             metric="editing.editors.memit_history:metric",
             summary="MEMIT for one edit after another: earlier edits are kept where they are.",
+        ),
+        Method(
+            name="ledger",
+            title="A ledger of live facts, written as one joint solution",
+            paper="2601.15686",
+            hparams=LedgerHparams,
+            entry="editing.editors.ledger:edit",
+            batch=True,
+            remembers=True,
+            memory="the keys of every live edit, in the metric; the live facts of its subjects",
+            metric="editing.editors.ledger:metric",
+            without="editing.editors.ledger:without",
+            summary="Many edits in a row: related facts share a value, any edit can be taken out.",
         ),
         Method(
             name="emmet",

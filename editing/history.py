@@ -1,14 +1,15 @@
 """What earlier live edits wrote, for the editors that keep them where they are."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from .errors import SingularSystem
-from .outcome import Outcome, Written
+from .outcome import Outcome, Written, part_of
 from .solve import Metric
 
 T = TypeVar("T")
@@ -68,11 +69,25 @@ class History:
         """A lineage without edits."""
         return cls()
 
+    def _gone(self, before: Entry | None = None) -> set[str]:
+        """What was taken out, by the whole lineage or up to one of its entries."""
+        gone: set[str] = set()
+        for entry in self.entries:
+            if entry is before:
+                break
+            gone.update(entry.removes)
+        return gone
+
     @property
     def live(self) -> list[Entry]:
-        """The edits that no later one takes out, oldest first."""
-        gone = {name for entry in self.entries for name in entry.removes}
-        return [entry for entry in self.entries if entry.id not in gone]
+        """The edits that no later one takes out, oldest first; of some only a part is left."""
+        gone = self._gone()
+        parts = {name.partition("#")[0] for name in gone if "#" in name}
+        return [
+            Entry(entry.id, partial(_rest, entry, gone)) if entry.id in parts else entry
+            for entry in self.entries
+            if entry.id not in gone
+        ]
 
     def entry(self, name: str) -> Entry:
         """The edit of this id. Raises KeyError."""
@@ -83,7 +98,8 @@ class History:
 
     def pairs(self, weight: str) -> Iterator[Written]:
         """What each live edit wrote into a weight, of those that wrote there."""
-        found = (entry.load().written.get(weight) for entry in self.live)
+        gone = self._gone()
+        found = (_left(entry, weight, gone) for entry in self.entries)
         return (pair for pair in found if pair is not None)
 
     def keys(self, weight: str) -> Tensor | None:
@@ -92,8 +108,20 @@ class History:
 
     def taken_out(self, entry: Entry, weight: str) -> Tensor | None:
         """The keys [d_k, m] that an entry takes out of a weight's memory; None without any."""
-        found = [self.entry(name).load().written.get(weight) for name in entry.removes]
-        return _side_by_side([pair.keys for pair in found if pair is not None])
+        if not entry.removes:
+            return None
+        before = self._gone(entry)
+        found: list[Tensor] = []
+        for name in entry.removes:
+            edit, _, number = name.partition("#")
+            made = self.entry(edit)
+            pair = _left(made, weight, before)
+            if number and pair is not None:
+                columns = _columns(made.load(), weight, int(number))
+                pair = part_of(made.load().written[weight], columns)
+            if pair is not None:
+                found.append(pair.keys)
+        return _side_by_side(found)
 
     def metric(self, weight: str, made_by: object, base: Metric) -> Metric:
         """`base` with the keys of every live edit folded in.
@@ -146,6 +174,33 @@ class History:
         if pair is not None:
             metric = metric.with_keys(pair.keys)
         return kept if metric is kept.metric else _Kept(metric, kept.changes + 1)
+
+
+def _left(entry: Entry, weight: str, gone: set[str]) -> Written | None:
+    """What is left of what an edit wrote into a weight; None where nothing is."""
+    outcome = entry.load()
+    pair = outcome.written.get(weight)
+    if pair is None or entry.id in gone:
+        return None
+    numbers = [int(name.partition("#")[2]) for name in gone if name.startswith(f"{entry.id}#")]
+    if not numbers:
+        return pair
+    out = {at for number in numbers for at in _columns(outcome, weight, number)}
+    kept = [at for at in range(pair.keys.shape[1]) if at not in out]
+    return part_of(pair, kept) if kept else None
+
+
+def _rest(entry: Entry, gone: set[str]) -> Outcome:
+    """What an edit did, with what is left of what it wrote."""
+    outcome = entry.load()
+    left = {weight: _left(entry, weight, gone) for weight in outcome.written}
+    return replace(outcome, written={name: pair for name, pair in left.items() if pair is not None})
+
+
+def _columns(outcome: Outcome, weight: str, number: int) -> list[int]:
+    """The columns of a slot, as an outcome's notes tell them."""
+    slots = cast("list[dict[str, Any]]", outcome.notes["slots"])
+    return slots[number]["columns"].get(weight, [])
 
 
 def _side_by_side(columns: Sequence[Tensor]) -> Tensor | None:

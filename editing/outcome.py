@@ -15,6 +15,7 @@ from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
 _WRITTEN = ("keys", "values", "missing")
+_IDS = ("removes", "ends")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,16 @@ class Written:
 class Outcome:
     """A delta for each changed weight (or the preface), what was written, and notes.
 
-    removes: earlier edits whose associations this one takes out; from here on they are not live.
+    removes: earlier edits whose associations this one takes out of the weights, or parts of them,
+    "edit#number" by the slots of their notes (editors/slots.py); ends: edits of which no fact is
+    live any more, though what they wrote was taken out in parts.
     """
 
     deltas: Mapping[str, Delta]
     written: Mapping[str, Written] = field(default_factory=dict[str, Written])
     notes: Mapping[str, object] = field(default_factory=dict[str, object])
     removes: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
 
     @property
     def changes(self) -> dict[str, Change]:
@@ -80,8 +84,9 @@ class Outcome:
             tensors |= {f"{name}:{part}": getattr(pair, part) for part in _WRITTEN}
         parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         about: dict[str, object] = {"format": _FORMAT, "notes": self.notes}
-        if self.removes:
-            about["removes"] = self.removes
+        for name in _IDS:
+            if getattr(self, name):
+                about[name] = getattr(self, name)
         return save(parts, metadata={"errata": json.dumps(about, sort_keys=True)})
 
     @classmethod
@@ -104,7 +109,8 @@ class Outcome:
             except (KeyError, ValueError) as error:
                 raise BlobUnreadable(f"what it holds of {name} is not whole: {error}") from error
         notes = cast("dict[str, object]", about.get("notes", {}))
-        return cls(deltas, written, notes, tuple(cast("list[str]", about.get("removes", []))))
+        ids = {name: tuple(cast("list[str]", about.get(name, []))) for name in _IDS}
+        return cls(deltas, written, notes, **ids)
 
 
 def _read(pair: Mapping[str, Tensor]) -> Written:
@@ -112,6 +118,12 @@ def _read(pair: Mapping[str, Tensor]) -> Written:
     keys, values = pair["keys"], pair["values"]
     missing = pair.get("missing", pair.get("targets", values) - values)
     return Written(keys, values, missing)
+
+
+def part_of(pair: Written, columns: Sequence[int]) -> Written:
+    """Some columns of an association."""
+    at = list(columns)
+    return Written(pair.keys[:, at], pair.values[:, at], pair.missing[:, at])
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:

@@ -46,7 +46,7 @@ class Lineage:
     @property
     def live(self) -> list[str]:
         """The orders whose deltas are in it and were not taken out by later ones."""
-        gone = {edit for entry in self.entries for edit in entry.removes}
+        gone = {edit for entry in self.entries for edit in entry.over}
         return [entry.edit for entry in self.entries if entry.edit not in gone]
 
     def extended(self, entry: Entry, *, checkpoint: bool) -> "Lineage":

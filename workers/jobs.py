@@ -17,6 +17,7 @@ from safetensors import safe_open
 from app.services import work
 from app.services.work import Claimed, Entry
 from editing import walk
+from editing.editors.slots import NOTE as SLOTS
 from editing.model.state import State
 from editing.model.view import ModelView
 from editing.outcome import Outcome
@@ -55,7 +56,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     )
     after = replayed(view, outcome)
     report = yield from watch.timed(walk.promotion_report(view, requests, after, earlier))
-    report["editor"] = dict(outcome.notes)
+    report["editor"] = {name: said for name, said in outcome.notes.items() if name != SLOTS}
     end = {"report": report, "timings": watch.report()}
     if order.dry_run:
         yield from bench.settle(
@@ -79,12 +80,13 @@ def promote(
         "fingerprint": view.fingerprint(after),
         "checkpoint": checkpoint,
         "removes": outcome.removes,
+        "ends": outcome.ends,
     }
     snapshot = yield from bench.settle(
         lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **made)
     )
     bench.failpoint.passing("before_swap")
-    entry = Entry(order.id, blob, outcome.removes)
+    entry = Entry(order.id, blob, outcome.removes, outcome.ends)
     lineage = host.lineage.extended(entry, checkpoint=checkpoint is not None)
     host.adopt(snapshot, after, lineage)
 

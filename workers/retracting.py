@@ -6,20 +6,17 @@ dropped   the head is built anew without the edit's delta; later edits were comp
           that had it, and the report measures what that does
 """
 
-import json
 from collections.abc import Generator
 from typing import Any
 
 from app.errors import EditNotLive
 from app.services import work
-from app.services.work import Claimed, Maker
+from app.services.work import Claimed
 from editing import walk
-from editing.catalogue import METHODS
-from editing.errors import EditingError
 from editing.model.state import State
 from editing.outcome import Outcome
 from editing.request import EditRequest
-from editing.retract import metric_of, retract
+from editing.retract import retract
 from editing.run import Stopwatch
 from editing.step import Step
 from workers.bench import Bench
@@ -38,7 +35,9 @@ def run_retract(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     outcome: Outcome | None = None
     if plan.method.metric:
         yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
-        outcome = yield from undisturbed(lambda: _solved(bench, plan, target, watch))
+        outcome = yield from undisturbed(
+            lambda: watch.timed(retract(view, plan, host.history(), target))
+        )
         after = replayed(view, outcome)
     else:
         rest = host.lineage.without(target)
@@ -58,44 +57,14 @@ def run_retract(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
         yield from _drop(bench, order, target, after, end)
 
 
-def _solved(bench: Bench, plan: walk.Plan, target: str, watch: Stopwatch) -> Work[Outcome]:
-    host = bench.host
-    later = [entry.edit for entry in host.lineage.entries if entry.edit != target]
-    made = yield from bench.ask(lambda tx: work.makers(tx, later))
-    kin = _kin(bench, plan, made)
-    return (yield from watch.timed(retract(host.view, plan, host.history(), target, kin)))
-
-
-def _kin(bench: Bench, plan: walk.Plan, made: list[Maker]) -> set[str]:
-    """The orders that write into the joint solution of a plan."""
-    _, mine = metric_of(bench.host.view, plan)
-    known: dict[str, bool] = {}
-    for one in made:
-        knobs = json.dumps([one.editor, one.hparams], sort_keys=True)
-        if knobs not in known:
-            known[knobs] = _writes_under(bench, one, mine)
-    return {one.id for one in made if known[json.dumps([one.editor, one.hparams], sort_keys=True)]}
-
-
-def _writes_under(bench: Bench, made: Maker, metric: object) -> bool:
-    method = METHODS.get(made.editor or "")
-    if method is None or not method.metric:
-        return False
-    try:
-        plan = walk.Plan.of(bench.host.view, method.name, made.hparams)
-    except EditingError:  # a knob that this version does not know
-        return False
-    return metric_of(bench.host.view, plan)[1] == metric
-
-
 def _report(
     bench: Bench, order: Claimed, after: State, watch: Stopwatch
 ) -> Generator[Any, None, Json]:
     """What becomes of the facts that are taken out, and of those that stay."""
     view, target = bench.host.view, order.target or ""
-    (made,) = yield from bench.ask(lambda tx: work.makers(tx, [target]))
+    asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
     live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER + 1))
-    facts = [EditRequest.from_dict(fact) for fact in made.requests]
+    facts = [EditRequest.from_dict(fact) for fact in asked]
     others = still_standing(facts, [facts for edit, facts in live if edit != target])[:EARLIER]
     return (yield from watch.timed(walk.promotion_report(view, facts, after, others)))
 

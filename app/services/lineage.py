@@ -22,23 +22,32 @@ Json = dict[str, Any]
 class Entry:
     """One delta: the order that made it, and the blob that holds it.
 
-    removes: earlier edits of the manifest that this one takes out; they are not live any more.
+    removes: earlier edits of the manifest that this one takes out of the weights, or parts of
+    them, "edit#number"; ends: those of which nothing is live any more though they are not named
+    there as a whole.
     """
 
     edit: str
     blob: str
     removes: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, stored: Json) -> "Entry":
         """Read an entry as a snapshot keeps it."""
-        return cls(stored["edit"], stored["blob"], tuple(stored.get("removes", ())))
+        ids = {name: tuple(stored.get(name, ())) for name in ("removes", "ends")}
+        return cls(stored["edit"], stored["blob"], **ids)
 
     @property
     def stored(self) -> Json:
         """The entry as a snapshot keeps it."""
-        removes = {"removes": list(self.removes)} if self.removes else {}
-        return {"edit": self.edit, "blob": self.blob, **removes}
+        ids = {"removes": list(self.removes), "ends": list(self.ends)}
+        return {"edit": self.edit, "blob": self.blob} | {n: some for n, some in ids.items() if some}
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The edits that are not live any more behind this entry."""
+        return (*self.removes, *self.ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class Manifest:
     @property
     def live(self) -> list[str]:
         """The orders whose deltas are in it and were not taken out by later ones."""
-        gone = {edit for entry in self.entries for edit in entry.removes}
+        gone = {edit for entry in self.entries for edit in entry.over}
         return [entry.edit for entry in self.entries if entry.edit not in gone]
 
     @property
@@ -125,23 +134,9 @@ def without(tx: Tx, snapshot_id: str, edit: str) -> tuple[str, tuple[Entry, ...]
     raise KeyError(edit)
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
-    """By what an order was made."""
-
-    id: str
-    editor: str | None
-    hparams: Json
-    requests: list[Json]
-
-
-def makers(tx: Tx, edits: Iterable[str]) -> list[Maker]:
-    """Return by what some orders were made, in no order."""
-    rows = tx.session.execute(select(Edit.id, Edit.editor, Edit.payload).where(Edit.id.in_(edits)))
-    return [
-        Maker(edit, editor, payload.get("hparams", {}), payload.get("requests", []))
-        for edit, editor, payload in rows
-    ]
+def requests_of(tx: Tx, edit: str) -> list[Json]:
+    """Return what an edit asked for."""
+    return tx.session.scalars(select(Edit.payload["requests"]).where(Edit.id == edit)).one()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,5 +49,9 @@ def _why(tx: Tx, edit: Edit) -> str:
         if so:
             return why
     head = str(tx.session.get_one(Model, edit.model_id).head_id)
-    by = [entry.edit for entry in manifest(tx, head).entries if edit.id in entry.removes]
-    return f"{by[-1]} has taken it out" if by else "a restore or a retract has taken it out"
+    by = [entry.edit for entry in manifest(tx, head).entries if edit.id in entry.over]
+    return (
+        f"{by[-1]} has taken it out, or replaced it"
+        if by
+        else "a restore or a retract has taken it out"
+    )

@@ -72,10 +72,11 @@ def settle_edit(
     timings: Json,
     checkpoint: str | None = None,
     removes: tuple[str, ...] = (),
+    ends: tuple[str, ...] = (),
 ) -> str:
     """Make an order's delta part of the head. Returns the new snapshot's id.
 
-    removes: earlier edits that it takes out, which are not live from here on.
+    removes, ends: earlier edits that it takes out or ends, which are not live from here on.
     """
     model, edit = _mine(tx, edit_id, epoch)
     for sha256 in filter(None, (blob, checkpoint)):
@@ -86,7 +87,7 @@ def settle_edit(
     snapshot = Snapshot(
         kind=edit.kind,
         extends_id=edit.parent_id,
-        entries=[Entry(edit.id, blob, removes).stored],
+        entries=[Entry(edit.id, blob, removes, ends).stored],
         depth=_depth(tx, edit.parent_id) + 1,
         fingerprint=fingerprint,
         report=report,
@@ -94,7 +95,7 @@ def settle_edit(
     )
     _promote(tx, model, edit, snapshot, epoch)
     edit.live = True
-    _no_longer_live(tx, model, removes)
+    _no_longer_live(tx, model, (*removes, *ends))
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 

@@ -30,6 +30,7 @@ from editing.step import Step
 
 from .band import MetricOf, remembering, softly, spread, weight_by_scale
 from .site import Spot
+from .solution import signed
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -58,7 +59,8 @@ def edit(
 
     solve = softly(remembering(view, history, roomy, made_by))
     outcome = yield from spread(view, requests, hparams, solve)
-    return Outcome(outcome.deltas, outcome.written, {**outcome.notes, "null_rank": ranks})
+    notes = {**outcome.notes, "null_rank": ranks}
+    return signed(Outcome(outcome.deltas, outcome.written, notes), made_by)
 
 
 def metric(view: "ModelView", hparams: AlphaEditHparams) -> tuple[MetricOf, object]:

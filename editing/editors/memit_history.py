@@ -18,6 +18,7 @@ from editing.outcome import Outcome
 from editing.step import Step
 
 from .band import MetricOf, everyday, remembering, softly, spread
+from .solution import signed
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -28,8 +29,9 @@ def edit(
     view: "ModelView", requests: Sequence["EditRequest"], hparams: MemitHparams, history: History
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts beside the earlier ones. Raises SearchDiverged or SingularSystem."""
-    solve = softly(remembering(view, history, *metric(view, hparams)))
-    return (yield from spread(view, requests, hparams, solve))
+    base, made_by = metric(view, hparams)
+    solve = softly(remembering(view, history, base, made_by))
+    return signed((yield from spread(view, requests, hparams, solve)), made_by)
 
 
 def metric(view: "ModelView", hparams: MemitHparams) -> tuple[MetricOf, object]:

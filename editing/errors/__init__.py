@@ -64,6 +64,7 @@ from .base import (
 )
 from .failed import (
     AlreadyTraining,
+    FactsInConflict,
     FingerprintMismatch,
     HypernetworkDamaged,
     HypernetworkMissing,
@@ -87,6 +88,7 @@ __all__ = [
     "EditFailed",
     "EditingError",
     "EmptyField",
+    "FactsInConflict",
     "FingerprintMismatch",
     "HypernetworkDamaged",
     "HypernetworkMissing",

@@ -1,6 +1,6 @@
 """What a method, or the training of one, could not do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import ClassVar
 
@@ -50,6 +50,21 @@ class NoNeurons(EditFailed):
     """No neuron expresses the fact in enough of its prompts."""
 
     code = "no-neurons"
+
+
+class FactsInConflict(EditFailed):
+    """No value says all facts that share a key, and none of its own was found for the new one."""
+
+    code = "facts-in-conflict"
+
+    def __init__(self, questions: Sequence[str], conflict: Sequence[Mapping[str, str]]) -> None:
+        others = "; ".join(f"{one['question']!r} says {one['says']!r}" for one in conflict)
+        super().__init__(
+            f"{', '.join(map(repr, questions))} cannot be written beside what is live: {others}. "
+            "Retract what is wrong among these, or word the question otherwise.",
+            questions=list(questions),
+            conflict=[dict(one) for one in conflict],
+        )
 
 
 class SingularSystem(EditFailed):

@@ -103,6 +103,18 @@ class MemitHparams(Batched):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHparams(MemitHparams):
+    """The ledger: MEMIT with history, where facts that share a key share a value."""
+
+    joint_probability: float = knob(
+        0.5,
+        "facts that share a key are written apart where a joint search ends below this probability",
+        low=0,
+        high=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PmetHparams(Batched):
     """PMET: attention and MLP are searched together, and one or both are written."""
 

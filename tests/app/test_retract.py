@@ -101,7 +101,7 @@ def test_one_that_is_taken_out_already_names_the_order_that_did_it(
     edit, _ = hands.edit()
     by, _ = take_out(hands, edit, drop=False)
     answer = client.post(f"/edits/{edit}/retract").json()
-    assert answer["why"] == f"{by} has taken it out"
+    assert answer["why"] == f"{by} has taken it out, or replaced it"
 
 
 def test_a_dry_run_keeps_everything(hands: Hands, client: TestClient) -> None:

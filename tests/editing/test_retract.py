@@ -56,8 +56,7 @@ def lineage(view: ModelView, editor: str, *, foreign: Outcome | None = None) -> 
 
 
 def taken_out(view: ModelView, editor: str, entries: list[Entry], edit: str) -> Outcome:
-    kin = {entry.id for entry in entries if entry.id != "foreign"}
-    return finish(retract(view, plan_of(view, editor), History(entries), edit, kin))
+    return finish(retract(view, plan_of(view, editor), History(entries), edit))
 
 
 def joint(
@@ -186,7 +185,7 @@ def test_what_cannot_be_taken_out(llama: ModelView) -> None:
     with pytest.raises(KeyError):
         taken_out(llama, "memit-history", entries, "edit-9")
     with pytest.raises(KeyError):
-        finish(retract(llama, plan_of(llama, "rome"), History(entries), "edit-0", ()))
+        finish(retract(llama, plan_of(llama, "rome"), History(entries), "edit-0"))
 
 
 def test_an_outcome_says_what_it_removes_also_from_its_bytes() -> None:

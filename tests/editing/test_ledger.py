@@ -1,0 +1,184 @@
+"""The ledger: facts that share a key share a value, later ones replace earlier ones."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from editing.editors.slots import slots_of
+from editing.errors import FactsInConflict
+from editing.history import Entry, History
+from editing.model.scoring import score
+from editing.model.state import State
+from editing.model.view import ModelView
+from editing.outcome import Outcome
+from editing.request import EditRequest
+from editing.retract import metric_of, retract
+from editing.run import finish
+from editing.walk import Plan
+
+from .conftest import MakeView
+from .facts import CAPITAL, OTHER_SPORT, SPORT, run
+
+BAND = {"layers": [1, 3]}
+# The same subject first in another prompt: the same key, to the bit.
+PLACE = replace(SPORT, prompt="{}, whose sport is", target_new="Paris", paraphrases=())
+
+
+class Book:
+    """A lineage of edits by one method, each upon what the one before it left."""
+
+    def __init__(self, view: ModelView, editor: str = "ledger", **hparams: object) -> None:
+        self.view, self.editor = view, editor
+        self.hparams = {**BAND, **hparams}
+        self.entries: list[Entry] = []
+
+    def write(self, *facts: EditRequest) -> Outcome:
+        made = run(self.view, self.editor, facts, self.hparams, History(self.entries))
+        return self._keep(made)
+
+    def without(self, edit: str) -> Outcome:
+        plan = Plan.of(self.view, self.editor, self.hparams)
+        return self._keep(finish(retract(self.view, plan, History(self.entries), edit)))
+
+    def _keep(self, made: Outcome) -> Outcome:
+        made = Outcome.from_bytes(made.to_bytes())
+        self.view.adopt(self.view.after(made.deltas))
+        self.entries.append(Entry(f"e{len(self.entries)}", lambda: made, made.removes))
+        return made
+
+    def says(self, *facts: EditRequest) -> list[bool]:
+        asked = [(fact.question, fact.target_new) for fact in facts]
+        return [one.greedy for one in finish(score(self.view, asked))]
+
+    @property
+    def slots(self) -> list[list[tuple[str, str]]]:
+        return [
+            [(fact.edit, fact.request.question) for fact in slot.facts]
+            for slot in slots_of(History(self.entries)).values()
+        ]
+
+    def off(self) -> float:
+        """How far the weights are from the joint solution of all live slots, in dense algebra."""
+        history = History(self.entries)
+        bases, _ = metric_of(self.view, Plan.of(self.view, self.editor, self.hparams))
+        worst = 0.0
+        for layer in (1, 3):
+            weight = self.view.down_proj(layer)
+            start = self.view.master(weight, State()).double()
+            pairs = list(history.pairs(weight))
+            if not pairs:
+                wanted = start
+            else:
+                keys = torch.cat([pair.keys.double() for pair in pairs], dim=1)
+                targets = torch.cat([p.values.double() + p.missing.double() for p in pairs], dim=1)
+                inverse = bases(("mlp", layer)).with_keys(keys).inverse
+                wanted = start + (targets - start @ keys) @ keys.mT @ inverse
+            found = self.view.master(weight).double()
+            worst = max(worst, float((found - wanted).norm() / wanted.norm()))
+        return worst
+
+
+def test_facts_that_share_a_key_are_all_said_where_history_alone_loses_one(
+    make_view: MakeView,
+) -> None:
+    said: dict[str, list[bool]] = {}
+    for editor in ("memit-history", "ledger"):
+        book = Book(make_view("llama"), editor, **{"search.min_probability": 0})
+        book.write(SPORT)
+        book.write(PLACE)
+        said[editor] = book.says(SPORT, PLACE)
+    assert said["ledger"] == [True, True]
+    assert not all(said["memit-history"])
+
+
+def test_a_joint_slot_takes_the_place_of_those_it_holds(llama: ModelView) -> None:
+    book = Book(llama, joint_probability=0)
+    book.write(SPORT)
+    book.write(CAPITAL)
+    made = book.write(PLACE)
+    assert made.removes == ("e0#0",)
+    assert book.slots == [
+        [("e1", CAPITAL.question)],
+        [("e0", SPORT.question), ("e2", PLACE.question)],
+    ]
+    assert book.off() < 1e-4
+    assert book.says(SPORT, CAPITAL) == [True, True]
+
+
+def test_the_same_question_asked_anew_replaces_the_earlier_answer(llama: ModelView) -> None:
+    book = Book(llama)
+    book.write(SPORT)
+    book.write(PLACE)
+    again = replace(SPORT, target_new="football")
+    made = book.write(again)
+    assert made.notes["replaced"] == [{"edit": "e0", "number": 0}]
+    assert book.slots == [[("e1", PLACE.question), ("e2", SPORT.question)]]
+    assert book.says(again, PLACE) == [True, True]
+    assert book.off() < 1e-4
+
+
+def test_of_a_batch_the_last_word_counts(llama: ModelView) -> None:
+    book = Book(llama)
+    book.write(SPORT, CAPITAL, replace(SPORT, target_new="football"), PLACE)
+    assert sorted(map(len, book.slots)) == [1, 2]
+    assert book.says(replace(SPORT, target_new="football"), PLACE, CAPITAL) == [True] * 3
+
+
+def test_one_fact_is_taken_out_of_a_joint_slot_and_the_other_stays(llama: ModelView) -> None:
+    book = Book(llama)
+    for fact in (SPORT, PLACE, CAPITAL):
+        book.write(fact)
+    book.without("e0")
+    assert book.slots == [[("e2", CAPITAL.question)], [("e1", PLACE.question)]]
+    assert book.says(SPORT, PLACE, CAPITAL) == [False, True, True]
+    assert book.off() < 1e-4
+
+
+def test_of_a_slot_of_its_own_nothing_is_left(llama: ModelView) -> None:
+    book = Book(llama, **{"second_moment_weight": 200, "search.min_probability": 0})
+    for fact in (SPORT, CAPITAL, OTHER_SPORT):
+        book.write(fact)
+    book.without("e1")
+    assert book.off() < 1e-6
+    book.without("e0")
+    book.without("e2")
+    assert book.slots == []
+    assert book.off() < 1e-5
+
+
+def test_what_shares_no_value_is_written_at_its_own_token(llama: ModelView) -> None:
+    book = Book(llama, joint_probability=1.0)  # no joint search is good enough
+    book.write(SPORT)
+    made = book.write(PLACE)
+    assert made.notes["apart"] == [PLACE.question]
+    assert made.removes == ()
+    assert book.slots == [[("e0", SPORT.question)], [("e1", PLACE.question)]]
+    assert book.says(SPORT) == [True]
+    book.without("e1")
+    assert book.slots == [[("e0", SPORT.question)]]
+
+
+def test_what_can_be_said_nowhere_is_refused_with_what_stands_against_it(llama: ModelView) -> None:
+    book = Book(llama, joint_probability=1.0)
+    book.write(SPORT)
+    hopeless = {"joint_probability": 1.0, "search.steps": 1, "search.min_probability": 0.9}
+    with pytest.raises(FactsInConflict) as refused:
+        run(llama, "ledger", [PLACE], {**BAND, **hopeless}, History(book.entries))
+    assert refused.value.fields["conflict"] == [
+        {"edit": "e0", "question": SPORT.question, "says": "tennis"}
+    ]
+
+
+def test_taking_out_what_is_not_there(llama: ModelView) -> None:
+    book = Book(llama)
+    book.write(SPORT)
+    with pytest.raises(KeyError):
+        book.without("e9")
+
+
+def test_the_first_edit_is_that_of_memit_with_history(make_view: MakeView) -> None:
+    plain = run(make_view("llama"), "memit-history", [SPORT], BAND)
+    mine = run(make_view("llama"), "ledger", [SPORT], BAND)
+    for name, change in plain.changes.items():
+        assert torch.equal(mine.changes[name].matrix(), change.matrix())
