@@ -96,15 +96,19 @@ class History:
             raise KeyError(name)
         return found
 
-    def pairs(self, weight: str) -> Iterator[Written]:
-        """What each live edit wrote into a weight, of those that wrote there."""
+    def pairs(self, weight: str, made_by: object = None) -> Iterator[Written]:
+        """What each live edit wrote into a weight, of those that wrote there.
+
+        With `made_by`, only those that are part of the joint solution under that metric.
+        """
         gone = self._gone()
-        found = (_left(entry, weight, gone) for entry in self.entries)
+        kin = (entry for entry in self.entries if made_by is None or _is_kin(entry, made_by))
+        found = (_left(entry, weight, gone) for entry in kin)
         return (pair for pair in found if pair is not None)
 
-    def keys(self, weight: str) -> Tensor | None:
+    def keys(self, weight: str, made_by: object = None) -> Tensor | None:
         """The keys that live edits wrote at in a weight, K_p [d_k, m]; None without any."""
-        return _side_by_side([pair.keys for pair in self.pairs(weight)])
+        return _side_by_side([pair.keys for pair in self.pairs(weight, made_by)])
 
     def taken_out(self, entry: Entry, weight: str) -> Tensor | None:
         """The keys [d_k, m] that an entry takes out of a weight's memory; None without any."""
@@ -124,15 +128,16 @@ class History:
         return _side_by_side(found)
 
     def metric(self, weight: str, made_by: object, base: Metric) -> Metric:
-        """`base` with the keys of every live edit folded in.
+        """`base` with the keys of every live edit that was written under it folded in.
 
-        `made_by` names what made the base metric (lambda, statistics). Folding costs d_k^2 a key;
+        `made_by` names what made the base metric (lambda, statistics); an outcome says by it what
+        it is part of (`Outcome.solution`). Folding costs d_k^2 a key;
         after a restart or a restore all keys are folded anew, and so they are after some hundreds
         of changes or where a key cannot be taken out without loss.
         """
 
         def anew() -> _Kept:
-            keys = self.keys(weight)
+            keys = self.keys(weight, made_by)
             return _Kept(base if keys is None else base.with_keys(keys))
 
         def fold(kept: _Kept | None, fresh: Sequence[Entry]) -> _Kept:
@@ -140,6 +145,8 @@ class History:
                 return anew()
             try:
                 for entry in fresh:
+                    if not _is_kin(entry, made_by):
+                        continue
                     kept = self._changed(kept, entry, weight)
             except SingularSystem:
                 return anew()
@@ -174,6 +181,10 @@ class History:
         if pair is not None:
             metric = metric.with_keys(pair.keys)
         return kept if metric is kept.metric else _Kept(metric, kept.changes + 1)
+
+
+def _is_kin(entry: Entry, made_by: object) -> bool:
+    return entry.load().solution == str(made_by)
 
 
 def _left(entry: Entry, weight: str, gone: set[str]) -> Written | None:

@@ -15,7 +15,9 @@ from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
 _WRITTEN = ("keys", "values", "missing")
-_IDS = ("removes", "ends")
+_IDS = ("removes", "ends", "holds")
+
+SOLUTION = "solution"  # the note under which an outcome says what it is a part of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Outcome:
 
     removes: earlier edits whose associations this one takes out of the weights, or parts of them,
     "edit#number" by the slots of their notes (editors/slots.py); ends: edits of which no fact is
-    live any more, though what they wrote was taken out in parts.
+    live any more, though what they wrote was taken out in parts; holds: edits whose facts this one
+    has written anew in their place (editing/compact.py).
     """
 
     deltas: Mapping[str, Delta]
@@ -63,6 +66,12 @@ class Outcome:
     notes: Mapping[str, object] = field(default_factory=dict[str, object])
     removes: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+
+    @property
+    def solution(self) -> str | None:
+        """The joint solution that it is a part of (editors/solution.py); None where of none."""
+        return cast("str | None", self.notes.get(SOLUTION))
 
     @property
     def changes(self) -> dict[str, Change]:

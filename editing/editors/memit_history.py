@@ -5,8 +5,8 @@
     A_l = lambda C_l + sum over earlier live edits of K_p K_pT
 
 the updates made one by one give, layer by layer and for the keys as they were read, the solution of
-one joint batch. The metric is kept as its inverse, folded edit by edit (history.py). Keys written
-by other editors of the lineage count as well.
+one joint batch. The metric is kept as its inverse, folded edit by edit (history.py). Only keys
+written under this metric count: what other editors wrote is no part of the solution (solution.py).
 """
 
 from collections.abc import Generator, Sequence

@@ -8,8 +8,8 @@ errors add up. With (OTE-SE, arXiv:2605.26670)
 
 the next edit writes what the last one lost: W - E A_t^-1 is the solution of one joint batch. E is
 never stored. It is a fold over the live edits: an edit of ours adds D' A_before - (V - W K) KT, V
-what it was asked to answer at K and W K what it answers; one of another editor adds its keys to A,
-and one that takes those out again takes them from A.
+what it was asked to answer at K and W K what it answers. Where one of them is left out of the
+lineage the fold is made anew of the rest, whose targets count as moved by what is gone.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,6 @@ from torch import Tensor
 from editing.delta import Dense
 from editing.history import Entry, History
 from editing.hparams import MemitHparams
-from editing.outcome import Outcome
 
 from .band import Solve, Solved, everyday, remembering, second_moment_weight
 from .site import Spot
@@ -50,7 +49,7 @@ def compensated(
 
     mark: the note by which an outcome of this method is known.
     """
-    made_by = (hparams.second_moment_weight, hparams.statistics)
+    made_by = own(mark, hparams)
     metric_of = remembering(view, history, everyday(view, hparams), made_by)
 
     def solve(spot: Spot, K: Tensor, R: Tensor) -> Solved:
@@ -59,7 +58,7 @@ def compensated(
         C = view.stats.second_moment(layer, hparams.statistics, kind)
         E = torch.zeros(R.shape[0], K.shape[0], dtype=C.dtype, device=C.device)
         start = _Memory(second_moment_weight(view, hparams, spot) * C, E, E)
-        memory = history.folded(name, (mark, made_by), start, _folding(history, name, mark))
+        memory = history.folded(name, (mark, made_by), start, _folding(name, made_by))
         metric = metric_of(spot)
         inverse = metric.with_keys(K).inverse
         D = (R @ K.mT - memory.E) @ inverse
@@ -69,32 +68,23 @@ def compensated(
     return solve
 
 
-def _folding(
-    history: History, name: str, mark: str
-) -> Callable[[_Memory, Sequence[Entry]], _Memory]:
+def own(mark: str, hparams: MemitHparams) -> object:
+    """What names the solution that the edits of one method write into."""
+    return mark, hparams.second_moment_weight, hparams.statistics
+
+
+def _folding(name: str, made_by: object) -> Callable[[_Memory, Sequence[Entry]], _Memory]:
     def fold(memory: _Memory, entries: Sequence[Entry]) -> _Memory:
         A, E, added = memory.A, memory.E, memory.added
         for entry in entries:
-            gone = history.taken_out(entry, name)
-            if gone is not None:
-                A = A - gone.to(A) @ gone.to(A).mT
             outcome = entry.load()
             pair = outcome.written.get(name)
-            if pair is None:
+            if pair is None or outcome.solution != str(made_by):
                 continue
-            K = pair.keys.to(A)
-            if made_by(outcome, mark):
-                D = outcome.changes[name].matrix().to(A)
-                E = E + D @ A - pair.missing.to(A) @ K.mT
-                added = added + D
+            K, D = pair.keys.to(A), outcome.changes[name].matrix().to(A)
+            E = E + D @ A - pair.missing.to(A) @ K.mT
+            added = added + D
             A = A + K @ K.mT
         return _Memory(A, E, added)
 
     return fold
-
-
-def made_by(outcome: Outcome, mark: str) -> bool:
-    """Whether an earlier outcome is of the method with this mark."""
-    parts = outcome.notes.get("parts")
-    notes = parts if isinstance(parts, list) else [outcome.notes]
-    return any(mark in one for one in notes)

@@ -27,8 +27,9 @@ from editing.solve import Metric, write
 from editing.step import Step
 
 from .band import Solved, everyday, softly, spread
-from .processed import compensated, made_by
+from .processed import compensated, own
 from .site import Spot
+from .solution import signed
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -58,8 +59,9 @@ def edit(
         name = view.written_at(spot[1], spot[0])
         D = solved.change.matrix().double()
         start = _Sums(torch.zeros_like(D), torch.zeros_like(D))
-        made = (_MARK, "raw", hparams.second_moment_weight, hparams.statistics)
-        sums = history.folded(name, made, start, _folding(name, metric_of(spot)))
+        made = own(_MARK, hparams)
+        fold = _folding(name, metric_of(spot), made)
+        sums = history.folded(name, ("raw", made), start, fold)
         total = restrain(name, sums.raw + D)
         return Solved(Dense((total - sums.added).float()), solved.leverage)
 
@@ -68,7 +70,8 @@ def edit(
         solve = compensated(view, hparams, history, _MARK, post)
     outcome = yield from spread(view, requests, hparams, solve)
     about = {"restrained": cut, "compensated": hparams.compensate}
-    return Outcome(outcome.deltas, outcome.written, {**outcome.notes, _MARK: about})
+    notes = {**outcome.notes, _MARK: about}
+    return signed(Outcome(outcome.deltas, outcome.written, notes), own(_MARK, hparams))
 
 
 def restrained(total: Tensor, limit: float, base: float) -> tuple[Tensor, int]:
@@ -100,13 +103,13 @@ class _Sums:
     added: Tensor
 
 
-def _folding(name: str, metric: Metric):  # noqa: ANN202 - a fold
+def _folding(name: str, metric: Metric, made: object):  # noqa: ANN202 - a fold
     def fold(sums: _Sums, entries: Sequence[Entry]) -> _Sums:
         raw, added = sums.raw, sums.added
         for entry in entries:
             outcome = entry.load()
             pair = outcome.written.get(name)
-            if pair is None or not made_by(outcome, _MARK):
+            if pair is None or outcome.solution != str(made):
                 continue
             K, D = pair.keys.to(raw), outcome.changes[name].matrix().to(raw)
             R = pair.missing.to(raw) + D @ K

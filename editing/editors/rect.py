@@ -22,8 +22,9 @@ from editing.outcome import Outcome
 from editing.step import Step
 
 from .band import Solved, everyday, softly, spread
-from .processed import compensated
+from .processed import compensated, own
 from .site import Spot
+from .solution import signed
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -51,7 +52,7 @@ def edit(
     solve = compensated(view, hparams, history, _MARK, post) if hparams.compensate else cut
     outcome = yield from spread(view, requests, hparams, solve)
     notes = {**outcome.notes, _MARK: {"kept": hparams.keep, "compensated": hparams.compensate}}
-    return Outcome(outcome.deltas, outcome.written, notes)
+    return signed(Outcome(outcome.deltas, outcome.written, notes), own(_MARK, hparams))
 
 
 def most_changed(D: Tensor, W: Tensor, keep: float) -> Tensor:

@@ -8,7 +8,8 @@ be taken out of it in closed form:
 
 W' is the joint solution of the others, with their keys and targets as they were written. What
 editors of another kind changed in between is no part of that solution and stays: their changes F
-move the targets too, V <- V + F K, so that only what kin have changed since counts as missing.
+move the targets too, V <- V + F K, so that only what kin have changed since counts as missing. Nor
+do their keys enter A: an edit of theirs that is dropped would leave a metric no solution fits.
 """
 
 from collections import Counter
@@ -22,7 +23,7 @@ from editing.delta import Change, LowRank
 from editing.errors import SingularSystem
 from editing.history import History
 from editing.model.view import layer_of
-from editing.outcome import Outcome, Written
+from editing.outcome import SOLUTION, Outcome, Written
 from editing.solve import Metric, take_out
 from editing.step import Step
 
@@ -31,19 +32,12 @@ from .site import Spot
 if TYPE_CHECKING:
     from editing.model.view import ModelView
 
-_NOTE = "solution"
 _READ = 16  # outcomes read in one step
 
 
 def signed(outcome: Outcome, made_by: object) -> Outcome:
     """The outcome with a note of the metric that it was written under: equal notes are kin."""
-    notes = {**outcome.notes, _NOTE: str(made_by)}
-    return replace(outcome, notes=notes)
-
-
-def is_kin(outcome: Outcome, made_by: object) -> bool:
-    """Whether an outcome was written under this metric."""
-    return outcome.notes.get(_NOTE) == str(made_by)
+    return replace(outcome, notes={**outcome.notes, SOLUTION: str(made_by)})
 
 
 def spot_of(view: "ModelView", weight: str) -> Spot:
@@ -64,13 +58,13 @@ def missing_now(
     later = history.entries[[one.id for one in history.entries].index(entry) + 1 :]
     for number, one in enumerate(later):
         outcome = one.load()
-        if is_kin(outcome, made_by):
+        if outcome.solution == str(made_by):
             for weight, pair in written.items():
                 if weight in outcome.changes:
                     change = outcome.changes[weight]
                     found[weight] = found[weight] - change.at(pair.keys)
         if number % _READ == _READ - 1:
-            yield Step("keys", number + 1, len(later))
+            yield Step("solve", number + 1, len(later))
     return found
 
 
@@ -85,13 +79,15 @@ def taken_out(  # noqa: PLR0917 - each is one thing
     try:
         return take_out(K, R, history.metric(weight, made_by, base))
     except SingularSystem:
-        rest = _rest(history, weight, K, base)  # made anew: taking them out would lose digits
+        rest = _rest(
+            history, weight, K, base, made_by
+        )  # made anew: taking them out would lose digits
         return LowRank.of(-R, K.mT @ rest.inverse)
 
 
-def _rest(history: History, weight: str, K: Tensor, base: Metric) -> Metric:
+def _rest(history: History, weight: str, K: Tensor, base: Metric, made_by: object) -> Metric:
     """The metric of all live keys but K."""
-    every = history.keys(weight)
+    every = history.keys(weight, made_by)
     if every is None:
         return base
     gone = Counter(tuple(column) for column in K.mT.tolist())  # another edit may have equal keys
