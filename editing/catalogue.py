@@ -53,6 +53,8 @@ class Method:
     memory: str = "nothing"  # what of earlier live edits enters a new one
     metric: str = ""  # of one whose edits are one joint solution: "module:function" of its metric
     without: str = ""  # of one that takes its edits out by a function of its own: where that is
+    again: str = ""  # of one that writes live facts anew beside new ones: where
+    compact: str = ""  # of one that solves all live facts anew together: where
 
     @property
     def retract(self) -> Literal["exact", "dropped"]:
@@ -125,6 +127,8 @@ METHODS: Mapping[str, Method] = {
             memory="the keys of every live edit, in the metric; the live facts of its subjects",
             metric="editing.editors.ledger:metric",
             without="editing.editors.ledger:without",
+            again="editing.editors.ledger:again",
+            compact="editing.editors.ledger:compacted",
             summary="Many edits in a row: related facts share a value, any edit can be taken out.",
         ),
         Method(

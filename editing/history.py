@@ -110,12 +110,10 @@ class History:
         """The keys that live edits wrote at in a weight, K_p [d_k, m]; None without any."""
         return _side_by_side([pair.keys for pair in self.pairs(weight, made_by)])
 
-    def taken_out(self, entry: Entry, weight: str) -> Tensor | None:
-        """The keys [d_k, m] that an entry takes out of a weight's memory; None without any."""
-        if not entry.removes:
-            return None
-        before = self._gone(entry)
-        found: list[Tensor] = []
+    def taken_out(self, entry: Entry, weight: str) -> list[tuple[Entry, Written]]:
+        """What an entry takes out of a weight's memory, each with the entry that wrote it."""
+        before = self._gone(entry) if entry.removes else set[str]()
+        found: list[tuple[Entry, Written]] = []
         for name in entry.removes:
             edit, _, number = name.partition("#")
             made = self.entry(edit)
@@ -124,8 +122,8 @@ class History:
                 columns = _columns(made.load(), weight, int(number))
                 pair = part_of(made.load().written[weight], columns)
             if pair is not None:
-                found.append(pair.keys)
-        return _side_by_side(found)
+                found.append((made, pair))
+        return found
 
     def metric(self, weight: str, made_by: object, base: Metric) -> Metric:
         """`base` with the keys of every live edit that was written under it folded in.
@@ -174,7 +172,8 @@ class History:
 
     def _changed(self, kept: _Kept, entry: Entry, weight: str) -> _Kept:
         """The metric behind one more entry."""
-        metric, gone = kept.metric, self.taken_out(entry, weight)
+        metric = kept.metric
+        gone = _side_by_side([pair.keys for _, pair in self.taken_out(entry, weight)])
         pair = entry.load().written.get(weight)
         if gone is not None:
             metric = metric.without_keys(gone)

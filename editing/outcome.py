@@ -15,6 +15,7 @@ from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
 _WRITTEN = ("keys", "values", "missing")
+_GOAL = "goal"
 _IDS = ("removes", "ends", "holds")
 
 SOLUTION = "solution"  # the note under which an outcome says what it is a part of
@@ -55,6 +56,8 @@ class Written:
 class Outcome:
     """A delta for each changed weight (or the preface), what was written, and notes.
 
+    goals: what the last edited block was asked to answer, by whatever name the method calls it,
+    [d_v, n]; kept by methods that may have to write it anew.
     removes: earlier edits whose associations this one takes out of the weights, or parts of them,
     "edit#number" by the slots of their notes (editors/slots.py); ends: edits of which no fact is
     live any more, though what they wrote was taken out in parts; holds: edits whose facts this one
@@ -67,6 +70,7 @@ class Outcome:
     removes: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
+    goals: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def solution(self) -> str | None:
@@ -91,6 +95,7 @@ class Outcome:
             tensors |= {f"{name}:{part}": tensor for part, tensor in tensors_of(delta).items()}
         for name, pair in self.written.items():
             tensors |= {f"{name}:{part}": getattr(pair, part) for part in _WRITTEN}
+        tensors |= {f"{name}:{_GOAL}": goal for name, goal in self.goals.items()}
         parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         about: dict[str, object] = {"format": _FORMAT, "notes": self.notes}
         for name in _IDS:
@@ -108,7 +113,10 @@ class Outcome:
             by_name.setdefault(name, {})[part] = tensors[full]
         deltas: dict[str, Delta] = {}
         written: dict[str, Written] = {}
+        goals: dict[str, Tensor] = {}
         for name, parts in by_name.items():
+            if _GOAL in parts:
+                goals[name] = parts.pop(_GOAL)
             pair = {part: parts.pop(part) for part in (*_WRITTEN, "targets") if part in parts}
             try:
                 if parts:
@@ -119,7 +127,7 @@ class Outcome:
                 raise BlobUnreadable(f"what it holds of {name} is not whole: {error}") from error
         notes = cast("dict[str, object]", about.get("notes", {}))
         ids = {name: tuple(cast("list[str]", about.get(name, []))) for name in _IDS}
-        return cls(deltas, written, notes, **ids)
+        return cls(deltas, written, notes, **ids, goals=goals)
 
 
 def _read(pair: Mapping[str, Tensor]) -> Written:

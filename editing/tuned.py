@@ -121,6 +121,7 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "emmet": _EMMET,
     "memit": _MEMIT,
     "memit-history": _MEMIT,
+    "ledger": _MEMIT,
     "prune": _MEMIT,
     "rect": _MEMIT,
     "alphaedit": _ALPHAEDIT,

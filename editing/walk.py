@@ -14,7 +14,7 @@ from .catalogue import method as find_method
 from .entry import loaded
 from .errors import EmptyField
 from .history import History
-from .hparams import Contexts, Hparams, Statistics
+from .hparams import Contexts, Hparams, Sited, Statistics
 from .knobs import resolve
 from .metrics.promotion import promotion_report
 from .model.scoring import score
@@ -94,8 +94,8 @@ def prepare(
 def counted(view: "ModelView", hparams: Hparams) -> dict[SiteKind, list[int]]:
     """Whose keys are counted for a method: of its own layers, and of those usual for others."""
     layers = set(hparams.layers)
-    if getattr(hparams, "key_site", "subject_last") != "subject_last":
-        layers |= set(hparams.late_layers)
+    if isinstance(hparams, Sited) and hparams.may_write_late:
+        layers |= set(hparams.late_layers or ())
     usual = {n for name in ("rome", "memit") for n in placement(name, view.facts)}
     found: dict[SiteKind, list[int]] = {"mlp": sorted(layers | usual)}
     written = {getattr(hparams, "sites", "mlp"), getattr(hparams, "write", "mlp")}

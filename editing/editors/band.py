@@ -12,7 +12,7 @@ with (nearly) equal keys share one d (merging.py).
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from editing.delta import Change
 from editing.history import History
-from editing.hparams import Hparams, Sited, Statistics
+from editing.hparams import Hparams, MemitHparams, Sited, Statistics
 from editing.outcome import Outcome, Written
 from editing.solve import Metric, size_under, write
 from editing.stats.store import SiteKind
@@ -28,7 +28,7 @@ from editing.step import Step
 
 from .asking import Asking, KeyAt
 from .at_site import at_key_site
-from .goal import Goal, MakeGoal, at_the_block
+from .goal import AtTheBlock, Goal, MakeGoal, at_the_block
 from .keys import KeyReader, Reading
 from .merging import merged
 from .site import MLP, Spot
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # The share of its residual that a key of average leverage gets written, from which lambda follows.
 _WRITTEN_SHARE = 0.9
+
+GOAL = "z"  # under this name an outcome keeps what block L was asked to answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +83,24 @@ def second_moment_weight(view: "ModelView", hparams: Hparams, spot: Spot = ("mlp
     return given * mlp / own
 
 
+# (what the search adds to [n, d_v], what it found [n, d_v]) -> what is asked for in its place
+Bound = Callable[[Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """How a method walks its band.
 
     searched: where vectors are added in the last layer; written: what is changed in every layer;
-    goal: what the band is to bring about, of what the search found.
+    goal: what the band is to bring about, of what the search found; bound: what vectors are held to
+    (of the MLP); kept: whether the outcome keeps what block L is asked to answer, as GOAL.
     """
 
     searched: tuple[SiteKind, ...] = MLP
     written: tuple[SiteKind, ...] = MLP
     goal: MakeGoal = at_the_block
+    bound: Bound | None = None
+    kept: bool = False
 
 
 @dataclass(slots=True)
@@ -165,20 +174,45 @@ def _at(
         kinds=band.searched,
         reference=_own_answers(reader, groups, band),
     )
+    if band.bound:
+        first = [reader.bare[group[0]] for group in groups]
+        bounded = band.bound(reader.read().last[:, first].mT, found.delta.double())
+        found = replace(found, deltas=bounded[:, None].to(found.deltas))
     goal = band.goal(view, reader, share * _columns(found, groups, reader.owner), band.searched)
-    done = _Done(view, hparams.statistics)
-    yield from _climb(reader, layers, band, goal, solve, done)
+    outcome = yield from _climb(reader, layers, band, goal, solve, hparams.statistics)
     notes: dict[str, object] = {
         "search_steps": found.steps,
         "searched_probability": found.probability,
-        "leverage": done.leverage,
-        "size_under_C": done.size,
+        **outcome.notes,
     }
     if hasattr(hparams, "second_moment_weight"):
         notes["second_moment_weight"] = second_moment_weight(view, hparams)
     if len(groups) < len(requests):
         notes["merged"] = [group for group in groups if len(group) > 1]
-    return Outcome(done.deltas, done.written, notes)
+    return replace(outcome, notes=notes)
+
+
+def placed(
+    view: "ModelView",
+    requests: Sequence["EditRequest"],
+    hparams: MemitHparams,
+    solve: Solve,
+    goals: Tensor,
+    *,
+    key_at: KeyAt,
+    layers: tuple[int, ...],
+) -> Generator[Step, None, Outcome]:
+    """Write facts of which it is known what block L is to answer, goals [d_v, n], at fresh keys.
+
+    Raises SingularSystem.
+    """
+    asking = Asking.of(view, hparams.contexts, key_at)
+    reader = KeyReader(view, asking.apart(requests), asking, layers)
+    yield from reader.start()
+    reading, landing = reader.read(), view.landing(layers[-1])
+    moves = landing.before(reading.last, goals.to(reading.last) - reading.hidden) - reading.last
+    goal = at_the_block(view, reader, moves.mT[:, None].float(), MLP)
+    return (yield from _climb(reader, layers, Band(), goal, solve, hparams.statistics))
 
 
 def _own_answers(reader: KeyReader, groups: Sequence[Sequence[int]], band: Band) -> Tensor | None:
@@ -202,9 +236,10 @@ def _climb(  # noqa: PLR0917 - each is one thing
     band: Band,
     goal: Goal,
     solve: Solve,
-    done: _Done,
-) -> Generator[Step, None, None]:
+    statistics: Statistics,
+) -> Generator[Step, None, Outcome]:
     """Write layer after layer; in each, attention before the MLP that reads it."""
+    done = _Done(reader.view, statistics)
     every = range(layers[0], layers[-1] + 1)
     for number, layer in enumerate(every):
         here: dict[str, Change] = {}
@@ -219,6 +254,9 @@ def _climb(  # noqa: PLR0917 - each is one thing
         if layer != every[-1]:
             reader.climb(here)
         yield Step("solve", number + 1, len(every))
+    goals = {GOAL: goal.hidden.float()} if band.kept and isinstance(goal, AtTheBlock) else {}
+    notes = {"leverage": done.leverage, "size_under_C": done.size}
+    return Outcome(done.deltas, done.written, notes, goals=goals)
 
 
 MetricOf = Callable[[Spot], Metric]

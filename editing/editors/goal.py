@@ -38,7 +38,7 @@ MakeGoal = Callable[["ModelView", KeyReader, Tensor, tuple[SiteKind, ...]], Goal
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class AtTheBlock:
     """What block L is to answer.
 
     entering [d_v, n]: what is to enter the step behind the last layer's write; hidden [d_v, n]:
@@ -52,6 +52,7 @@ class _Block:
     rest: Tensor
 
     def residual(self, spot: Spot, reading: Reading, left: int) -> Tensor:
+        """What this layer is asked for: its share, and the last layer all that is missing."""
         _, layer = spot
         landing = self.view.landing(layer)
         if layer == self.last:
@@ -70,7 +71,7 @@ def at_the_block(
     landing = view.landing(last)
     entering = reading.last + moves[:, 0].mT.double()
     rest = reading.hidden - landing(reading.last)
-    return _Block(view, last, entering, rest + landing(entering), rest)
+    return AtTheBlock(view, last, entering, rest + landing(entering), rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@ succession A later fact with the same question replaces the earlier one.
 refuge     Where no joint value says all of them, the new fact is written at its prompt's last
            token, in later layers, where its key is its own; where that fails too it is refused.
 
+length     Values are held to the length of the lineage's first ones (anchor.py).
+filter     From some thousands of edits on, changes leave the weights' dominant directions alone,
+           and what that cuts is made up for (revive.py).
+
 Taking out and writing are steps of one recursive solution (RLSEdit, arXiv:2601.15686), so the
 weights stay, layer by layer, the joint solution of what is live. Sharing a value is MEMIT-Merge;
 that related facts disturb each other otherwise is what S2RKE measures (arXiv:2502.06868).
@@ -17,28 +21,27 @@ that related facts disturb each other otherwise is what S2RKE measures (arXiv:25
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from torch import Tensor
 
-from editing.delta import Change
 from editing.errors import FactsInConflict, SearchDiverged
 from editing.history import History
-from editing.hparams import Contexts, LedgerHparams
-from editing.model.state import State
-from editing.outcome import Outcome, joined
+from editing.hparams import LedgerHparams
+from editing.outcome import Outcome
 from editing.run import under
-from editing.solve import Metric
 from editing.step import Step
 
+from .anchor import NOTE as LENGTHS
+from .anchor import anchor, held, pilots
 from .asking import Asking, KeyAt
-from .band import MetricOf, everyday, remembering, softly, spread
+from .band import Band, MetricOf, everyday, placed, softly, spread
+from .joint import Joint
 from .keys import KeyReader
 from .merging import merged
-from .site import Spot
-from .slots import NOTE, Fact, Slot, note_of, slots_of
-from .solution import missing_now, signed, spot_of, taken_out
+from .slots import Fact, Slot, Wrote, slots_of, told, widths
+from .solution import signed
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -54,13 +57,7 @@ def edit(
     history: History,
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts. Raises SearchDiverged, FactsInConflict or SingularSystem."""
-    facts = [Fact("", number, request) for number, request in enumerate(requests)]
-    last = [
-        fact
-        for number, fact in enumerate(facts)
-        if not any(fact.replaced_by(later.request) for later in facts[number + 1 :])
-    ]
-    return (yield from _Book(view, hparams, history).rewritten(last, ()))
+    return (yield from _Book(view, hparams, history).rewritten(_last_word(requests), ()))
 
 
 def without(
@@ -77,9 +74,49 @@ def without(
     return (yield from book.rewritten((), gone))
 
 
+def again(
+    view: "ModelView",
+    hparams: LedgerHparams,
+    history: History,
+    requests: Sequence["EditRequest"],
+    disturbed: Sequence[tuple[str, int, "EditRequest"]],
+) -> Generator[Step, None, Outcome]:
+    """Write a batch of facts, and live ones that it would disturb anew with it.
+
+    disturbed: the order, the place in it and the request of each; one that another editor wrote is
+    left as it is. Raises as `edit` does.
+    """
+    book = _Book(view, hparams, history)
+    asked = {(order, number) for order, number, _ in disturbed}
+    facts = [fact for slot in book.slots.values() for fact in slot.facts]
+    anew = [fact for fact in facts if (fact.edit, fact.number) in asked]
+    return (yield from book.rewritten(_last_word(requests), (), anew))
+
+
+def compacted(
+    view: "ModelView", hparams: LedgerHparams, history: History
+) -> Generator[Step, None, Outcome]:
+    """All live facts in one solution at fresh keys, upon the state that is shown.
+
+    Raises SingularSystem, and KeyError where no fact is live.
+    """
+    return (yield from _Book(view, hparams, history).compacted())
+
+
 def metric(view: "ModelView", hparams: LedgerHparams) -> tuple[MetricOf, object]:
-    """A without earlier edits, and what made it: memit-history's."""
-    return everyday(view, hparams), (hparams.second_moment_weight, hparams.statistics)
+    """A without earlier edits, and what made it: as memit-history's, for a solution of its own."""
+    made_by = ("ledger", hparams.second_moment_weight, hparams.statistics)
+    return everyday(view, hparams), made_by
+
+
+def _last_word(requests: Sequence["EditRequest"]) -> list[Fact]:
+    """The facts of a batch, without those that a later one of it replaces."""
+    facts = [Fact("", number, request) for number, request in enumerate(requests)]
+    return [
+        fact
+        for number, fact in enumerate(facts)
+        if not any(fact.replaced_by(later.request) for later in facts[number + 1 :])
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +131,84 @@ class _Book:
     """The slots of a lineage, and the solution that they are part of."""
 
     def __init__(self, view: "ModelView", hparams: LedgerHparams, history: History) -> None:
-        self.view = view
-        self.hparams = hparams
-        self.history = history
-        self.slots = slots_of(history)
-        self.bases, self.made_by = metric(view, hparams)
+        self.view, self.hparams, self.history = view, hparams, history
+        bases, self.made_by = metric(view, hparams)
+        self.joint = Joint(view, hparams, history, bases, self.made_by)
+        self.slots = slots_of(history, self.made_by)
+        longest = anchor(history, self.made_by) if hparams.norm_anchor else None
+        self.lengths: list[float] = []  # of what was searched, as it was found
+
+        def bound(v: Tensor, d: Tensor) -> Tensor:
+            self.lengths = (v + d).norm(dim=1).tolist()
+            return held(v, d, longest)
+
+        self.band = Band(bound=bound, kept=True)
+
+    @property
+    def facts(self) -> list[Fact]:
+        """All live facts."""
+        return [fact for slot in self.slots.values() for fact in slot.facts]
 
     def rewritten(
-        self, new: Sequence[Fact], gone: Sequence[Fact]
+        self, new: Sequence[Fact], gone: Sequence[Fact], anew: Sequence[Fact] = ()
     ) -> Generator[Step, None, Outcome]:
-        """Write new facts, leave some out, and keep all others that are touched by that."""
-        replaced = [
-            fact
-            for slot in self.slots.values()
-            for fact in slot.facts
-            if any(fact.replaced_by(one.request) for one in new)
-        ]
+        """Write new facts, leave some out, and keep all others that are touched by that.
+
+        anew: live facts that are searched again even if nothing touches them.
+        """
+        replaced = [f for f in self.facts if any(f.replaced_by(one.request) for one in new)]
         near = yield from self._near(new)
         apart: list[Fact] = []  # no value says them and what shares their key
         while True:
-            plan = self._plan([one for one in new if one not in apart], near, [*gone, *replaced])
+            joint = [one for one in new if one not in apart]
+            plan = self._plan(joint, near, [*gone, *replaced], anew)
             parts, poor = yield from self._written(plan)
             fresh = [fact for fact in poor if fact in new]
             if not fresh:
                 break
             apart += fresh
+        wrote = [self._searched(plan.facts, parts[-1])] if plan.facts else []
         if apart:
             parts.append((yield from self._refuge(apart, plan.out, parts)))
-        return self._told(plan, apart, parts, gone=gone, replaced=replaced)
+            alone = [[number] for number in range(len(apart))]
+            wrote.append(Wrote(apart, alone, "prompt_last", parts[-1]))
+        notes: Json = {LENGTHS: self.lengths}
+        if plan.out:
+            notes["rewritten"] = sorted({f.edit for slot in plan.out for f in slot.facts})
+        if replaced:
+            notes["replaced"] = [{"edit": one.edit, "number": one.number} for one in replaced]
+        if apart:
+            notes["apart"] = [one.request.question for one in apart]
+        removes = tuple(slot.name for slot in plan.out)
+        whole = self._told(wrote, parts, notes)
+        return replace(whole, removes=removes, ends=self._ended([*gone, *replaced]))
+
+    def compacted(self) -> Generator[Step, None, Outcome]:
+        """All slots written anew, as if nothing of them had been written yet."""
+        if not self.slots:
+            raise KeyError("no fact of this ledger is live")
+        parts: list[Outcome] = []
+        wrote: list[Wrote] = []
+        layers = {"subject_last": self.hparams.layers, "prompt_last": self.hparams.late_layers}
+        for key_at in get_args(KeyAt):
+            slots = [slot for slot in self.slots.values() if slot.key_at == key_at]
+            if not slots:
+                continue
+            facts = [fact for slot in slots for fact in slot.facts]
+            work = placed(
+                self.view,
+                [fact.request for fact in facts],
+                self.hparams,
+                softly(self.joint.upon(parts, self.joint.bases)),
+                torch.cat([slot.goal for slot in slots], dim=1),
+                key_at=key_at,
+                layers=layers[key_at] or self.hparams.layers,
+            )
+            parts.append((yield from under(self.view, self.joint.state(parts), work)))
+            wrote.append(Wrote(facts, _in_turn(slots), key_at, parts[-1]))
+        notes = {LENGTHS: list(pilots(self.history, self.made_by))}
+        holds = tuple(dict.fromkeys(fact.edit for fact in self.facts))
+        return replace(self._told(wrote, parts, notes), holds=holds)
 
     # ---- what is touched -------------------------------------------------------------------------
 
@@ -143,10 +230,15 @@ class _Book:
         }
 
     def _plan(
-        self, new: Sequence[Fact], near: dict[Fact, set[str]], gone: Sequence[Fact]
+        self,
+        new: Sequence[Fact],
+        near: dict[Fact, set[str]],
+        gone: Sequence[Fact],
+        anew: Sequence[Fact],
     ) -> _Rewriting:
         touched = {name for fact in new for name in near[fact]}
-        touched |= {n for n, slot in self.slots.items() if any(f in gone for f in slot.facts)}
+        these = {*gone, *anew}
+        touched |= {name for name, slot in self.slots.items() if these.intersection(slot.facts)}
         out = tuple(slot for name, slot in self.slots.items() if name in touched)
         kept = [fact for slot in out for fact in slot.facts if fact not in gone]
         return _Rewriting(out, (*kept, *new))
@@ -157,31 +249,34 @@ class _Book:
         """Take slots out and write facts; also the facts that no joint value says."""
         parts: list[Outcome] = []
         if plan.out:
-            parts.append((yield from self._taken_out(plan.out)))
+            parts.append((yield from self.joint.without(plan.out)))
         if not plan.facts:
             return parts, []
         search = replace(self.hparams.search, min_probability=0)
         hparams = replace(self.hparams, search=search, key_site="subject_last")
         requests = [fact.request for fact in plan.facts]
-        solve = softly(self._metric(plan.out, parts))
-        done = yield from under(
-            self.view, self._state(parts), spread(self.view, requests, hparams, solve)
-        )
-        return [*parts, done], self._poor(plan.facts, done)
+        work = spread(self.view, requests, hparams, self.joint.solve(plan.out, parts), self.band)
+        parts.append((yield from under(self.view, self.joint.state(parts), work)))
+        return parts, self._poor(self._searched(plan.facts, parts[-1]))
 
-    def _poor(self, facts: Sequence[Fact], done: Outcome) -> list[Fact]:
+    def _searched(self, facts: Sequence[Fact], part: Outcome) -> Wrote:
+        """What was written, with the facts that were searched together."""
+        wide = widths(self.view, self.hparams.contexts, facts, "subject_last")
+        starts = [sum(wide[:number]) for number in range(len(wide))]
+        lowest = part.written[next(iter(part.written))]
+        groups = merged(lowest.keys[:, starts], self.hparams.merge_above)
+        return Wrote(facts, groups, "subject_last", part)
+
+    def _poor(self, wrote: Wrote) -> list[Fact]:
         """Facts of joint searches that failed. Raises SearchDiverged for one that failed alone."""
-        found = cast("list[float]", done.notes["searched_probability"])
-        steps = cast("list[int]", done.notes["search_steps"])
+        found = cast("list[float]", wrote.part.notes["searched_probability"])
+        steps = cast("list[int]", wrote.part.notes["search_steps"])
         poor: list[Fact] = []
-        widths = _widths(self.view, facts, self.hparams.contexts, "subject_last")
-        starts = [sum(widths[:number]) for number in range(len(widths))]
-        groups = _groups(starts, done, self.hparams.merge_above)
-        for group, reached, taken in zip(groups, found, steps, strict=True):
+        for group, reached, taken in zip(wrote.groups, found, steps, strict=True):
             if len(group) > 1 and reached < self.hparams.joint_probability:
-                poor += [facts[number] for number in group]
+                poor += [wrote.facts[number] for number in group]
             elif not reached >= self.hparams.search.min_probability:
-                one = facts[group[0]].request
+                one = wrote.facts[group[0]].request
                 raise SearchDiverged(
                     subject=one.subject, target=one.target_new, reached=reached, steps=taken
                 )
@@ -191,12 +286,13 @@ class _Book:
         self, facts: Sequence[Fact], out: Sequence[Slot], parts: Sequence[Outcome]
     ) -> Generator[Step, None, Outcome]:
         """Write facts at their prompts' last token. Raises FactsInConflict."""
-        hparams = replace(self.hparams, key_site="prompt_last", merge_above=None)
+        layers = self.hparams.late_layers or self.hparams.layers
+        hparams = replace(self.hparams, key_site="prompt_last", merge_above=None, layers=layers)
         requests = [fact.request for fact in facts]
-        solve = softly(self._metric(out, parts))
-        work = spread(self.view, requests, hparams, solve)
+        band = Band(kept=True)  # other layers, other lengths: nothing holds them
+        work = spread(self.view, requests, hparams, self.joint.solve(out, parts), band)
         try:
-            return (yield from under(self.view, self._state(parts), work))
+            return (yield from under(self.view, self.joint.state(parts), work))
         except SearchDiverged as error:
             raise self._conflict(facts) from error
 
@@ -204,128 +300,27 @@ class _Book:
         subjects = {fact.request.subject for fact in facts}
         with_them = [
             {"edit": fact.edit, "question": fact.request.question, "says": fact.request.target_new}
-            for slot in self.slots.values()
-            for fact in slot.facts
+            for fact in self.facts
             if fact.request.subject in subjects
         ]
         return FactsInConflict([fact.request.question for fact in facts], with_them)
 
-    # ---- the solution that it is part of ---------------------------------------------------------
-
-    def _state(self, parts: Sequence[Outcome]) -> State:
-        state = self.view.current
-        for part in parts:
-            state = self.view.after(part.deltas, state)
-        return state
-
-    def _taken_out(self, slots: Sequence[Slot]) -> Generator[Step, None, Outcome]:
-        """The change that takes slots out of the solution."""
-        found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        for slot in slots:
-            pairs = {weight: slot.pair(weight) for weight in slot.columns}
-            left = yield from missing_now(self.history, slot.entry, pairs, self.made_by)
-            for weight, pair in pairs.items():
-                found.setdefault(weight, []).append((pair.keys, left[weight]))
-        deltas: dict[str, Change] = {}
-        for number, (weight, some) in enumerate(found.items()):
-            keys, missing = (torch.cat(part, dim=1) for part in zip(*some, strict=True))
-            base = self.bases(spot_of(self.view, weight))
-            deltas[weight] = taken_out(self.history, weight, keys, missing, base, self.made_by)
-            yield Step("solve", number + 1, len(found))
-        return Outcome(deltas)
-
-    def _metric(self, out: Sequence[Slot], parts: Sequence[Outcome]) -> MetricOf:
-        """The metric without the slots that are taken out, and with what was written since."""
-        folded = remembering(self.view, self.history, self.bases, self.made_by)
-
-        def metric_of(spot: Spot) -> Metric:
-            kind, layer = spot
-            weight = self.view.written_at(layer, kind)
-            found = folded(spot)
-            gone = [slot.pair(weight).keys for slot in out if weight in slot.columns]
-            if gone:
-                found = found.without_keys(torch.cat(gone, dim=1))
-            for part in parts:
-                if weight in part.written:
-                    found = found.with_keys(part.written[weight].keys)
-            return found
-
-        return metric_of
-
     # ---- telling ---------------------------------------------------------------------------------
 
-    def _told(
-        self,
-        plan: _Rewriting,
-        apart: Sequence[Fact],
-        parts: Sequence[Outcome],
-        *,
-        gone: Sequence[Fact],
-        replaced: Sequence[Fact],
-    ) -> Outcome:
-        """One outcome of all parts, with its slots."""
-        made = joined(parts)
-        slots: list[Json] = []
-        taken: dict[str, int] = {}  # columns of a weight that earlier parts have
-        written = [part for part in parts if part.written]
-        wrote: list[tuple[Sequence[Fact], KeyAt]] = []
-        if plan.facts:
-            wrote.append((plan.facts, "subject_last"))
-        if apart:
-            wrote.append((apart, "prompt_last"))
-        for (facts, key_at), part in zip(wrote, written, strict=True):
-            slots += self._slots(facts, key_at, part, taken)
-            for weight, pair in part.written.items():
-                taken[weight] = taken.get(weight, 0) + pair.keys.shape[1]
-        notes: Json = {NOTE: slots}
-        for part in written:
-            notes |= {f"{name}": value for name, value in part.notes.items() if name not in notes}
-        if plan.out:
-            notes["rewritten"] = sorted({f.edit for slot in plan.out for f in slot.facts if f.edit})
-        if replaced:
-            notes["replaced"] = [{"edit": one.edit, "number": one.number} for one in replaced]
-        if apart:
-            notes["apart"] = [one.request.question for one in apart]
-        removes = tuple(slot.name for slot in plan.out)
-        ends = self._ended([*gone, *replaced])
-        return signed(Outcome(made.deltas, made.written, notes, removes, ends), self.made_by)
+    def _told(self, wrote: Sequence[Wrote], parts: Sequence[Outcome], notes: Json) -> Outcome:
+        whole = told(self.view, self.hparams.contexts, wrote, parts)
+        return signed(replace(whole, notes={**whole.notes, **notes}), self.made_by)
 
     def _ended(self, gone: Sequence[Fact]) -> tuple[str, ...]:
         """The edits of which no fact is left."""
-        left = {f.edit for slot in self.slots.values() for f in slot.facts if f not in gone}
+        left = {fact.edit for fact in self.facts if fact not in gone}
         return tuple(dict.fromkeys(fact.edit for fact in gone if fact.edit not in left))
 
-    def _slots(
-        self, facts: Sequence[Fact], key_at: KeyAt, part: Outcome, taken: dict[str, int]
-    ) -> list[Json]:
-        """What a part of the outcome says of its slots; `taken` columns stand before its own."""
-        widths = _widths(self.view, facts, self.hparams.contexts, key_at)
-        starts = [sum(widths[:number]) for number in range(len(widths))]
-        groups = _groups(
-            starts, part, self.hparams.merge_above if key_at != "prompt_last" else None
-        )
-        found: list[Json] = []
-        for group in groups:
-            own = [starts[n] + at for n in group for at in range(widths[n])]
-            columns = {w: [taken.get(w, 0) + at for at in own] for w in part.written}
-            lowest = next(iter(part.written))
-            bare = [taken.get(lowest, 0) + starts[n] for n in group]
-            found.append(note_of([facts[n] for n in group], key_at, columns, bare))
-        return found
 
-
-def _widths(
-    view: "ModelView", facts: Sequence[Fact], contexts: Contexts, key_at: KeyAt
-) -> list[int]:
-    """How many columns of keys each fact has."""
-    asking = Asking.of(view, contexts, key_at)
+def _in_turn(slots: Sequence[Slot]) -> list[list[int]]:
+    """The facts of slots, numbered one after another."""
+    starts = [sum(len(slot.facts) for slot in slots[:number]) for number in range(len(slots))]
     return [
-        sum(len(asking.rows(view, piece)) for piece in asking.apart([fact.request]))
-        for fact in facts
+        list(range(start, start + len(slot.facts)))
+        for start, slot in zip(starts, slots, strict=True)
     ]
-
-
-def _groups(starts: Sequence[int], part: Outcome, above: float | None) -> list[list[int]]:
-    """The facts that were searched together, as `spread` has put them together."""
-    lowest = part.written[next(iter(part.written))]
-    return merged(lowest.keys[:, list(starts)], above)

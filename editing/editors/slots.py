@@ -5,18 +5,24 @@ that subject have one key, so they are written as one: a slot is what holds them
 slots, and takes out those that it writes anew (`Outcome.removes`, as "edit#number").
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from editing.history import Entry, History
-from editing.outcome import Outcome, Written, part_of
+from editing.hparams import Contexts
+from editing.outcome import Outcome, Written, joined, part_of
 from editing.request import EditRequest
 
-from .asking import KeyAt
+from .asking import Asking, KeyAt
+from .band import GOAL
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
 
 Json = dict[str, Any]
 NOTE = "slots"
@@ -61,26 +67,33 @@ class Slot:
         """The edit whose outcome holds it."""
         return self.name.partition("#")[0]
 
+    @property
+    def goal(self) -> Tensor:
+        """What the last block was asked to answer at each of its columns [d_v, n]."""
+        return self.load().goals[_goal(int(self.name.partition("#")[2]))]
+
     def pair(self, weight: str) -> Written:
         """What it wrote into one of its weights."""
         return part_of(self.load().written[weight], self.columns[weight])
 
 
-def slots_of(history: History) -> dict[str, Slot]:
-    """All slots of a lineage that nothing has taken out, by name, oldest first."""
+def slots_of(history: History, made_by: object) -> dict[str, Slot]:
+    """The slots of one solution that nothing has taken out, by name, oldest first."""
     start: dict[str, Slot] = {}
-    return history.folded(NOTE, "ledger", start, _fold)
 
+    def fold(known: dict[str, Slot], fresh: Sequence[Entry]) -> dict[str, Slot]:
+        found = dict(known)
+        for entry in fresh:
+            if entry.load().solution != str(made_by):
+                continue
+            for gone in entry.removes:
+                for name in [name for name in found if gone in {name, found[name].entry}]:
+                    del found[name]
+            for slot in _read(entry):
+                found[slot.name] = slot
+        return found
 
-def _fold(known: dict[str, Slot], fresh: Sequence[Entry]) -> dict[str, Slot]:
-    found = dict(known)
-    for entry in fresh:
-        for gone in entry.removes:
-            for name in [name for name in found if gone in {name, found[name].entry}]:
-                del found[name]
-        for slot in _read(entry):
-            found[slot.name] = slot
-    return found
+    return history.folded(NOTE, made_by, start, fold)
 
 
 def _read(entry: Entry) -> Iterator[Slot]:
@@ -102,16 +115,59 @@ def _read(entry: Entry) -> Iterator[Slot]:
         )
 
 
-def note_of(
-    facts: Sequence[Fact], key_at: KeyAt, columns: Mapping[str, Sequence[int]], bare: Sequence[int]
-) -> Json:
-    """What an outcome's notes keep of one slot, under NOTE."""
-    return {
-        "facts": [
-            {"edit": fact.edit, "number": fact.number, "request": fact.request.to_dict()}
-            for fact in facts
-        ],
-        "key_at": key_at,
-        "columns": {weight: list(places) for weight, places in columns.items()},
-        "bare": list(bare),
-    }
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """What one part of an order wrote: facts, which of them share a slot, and at which token."""
+
+    facts: Sequence[Fact]
+    groups: Sequence[Sequence[int]]
+    key_at: KeyAt
+    part: Outcome
+
+
+def widths(
+    view: "ModelView", contexts: Contexts, facts: Sequence[Fact], key_at: KeyAt
+) -> list[int]:
+    """How many columns of keys each fact has."""
+    asking = Asking.of(view, contexts, key_at)
+    return [
+        sum(len(asking.rows(view, piece)) for piece in asking.apart([fact.request]))
+        for fact in facts
+    ]
+
+
+def told(
+    view: "ModelView", contexts: Contexts, wrote: Sequence[Wrote], parts: Sequence[Outcome]
+) -> Outcome:
+    """One outcome of all parts of an order, with a note of its slots and the goal of each."""
+    notes: list[Json] = []
+    goals: dict[str, Tensor] = {}
+    before: Counter[str] = Counter()  # columns of a weight that earlier parts have
+    for one in wrote:
+        wide = widths(view, contexts, one.facts, one.key_at)
+        starts = [sum(wide[:number]) for number in range(len(wide))]
+        lowest = next(iter(one.part.written))
+        for group in one.groups:
+            own = [starts[number] + at for number in group for at in range(wide[number])]
+            goals[_goal(len(notes))] = one.part.goals[GOAL][:, own]
+            notes.append(
+                {
+                    "facts": [_noted(one.facts[number]) for number in group],
+                    "key_at": one.key_at,
+                    "columns": {w: [before[w] + at for at in own] for w in one.part.written},
+                    "bare": [before[lowest] + starts[number] for number in group],
+                }
+            )
+        before.update({weight: pair.keys.shape[1] for weight, pair in one.part.written.items()})
+    made = joined(parts)
+    searched = {name: value for one in reversed(wrote) for name, value in one.part.notes.items()}
+    return replace(made, notes={**searched, NOTE: notes}, goals=goals)
+
+
+def _noted(fact: Fact) -> Json:
+    return {"edit": fact.edit, "number": fact.number, "request": fact.request.to_dict()}
+
+
+def _goal(number: int) -> str:
+    """The name under which an outcome keeps what a slot of it was to bring about."""
+    return f"{GOAL}{number}"

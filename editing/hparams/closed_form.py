@@ -21,6 +21,11 @@ class Sited:
         None, "the layers written at the prompt's last token; null = by the rule of depth"
     )
 
+    @property
+    def may_write_late(self) -> bool:
+        """Whether the late layers may be written."""
+        return self.key_site != "subject_last"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batched(Sited):
@@ -106,12 +111,30 @@ class MemitHparams(Batched):
 class LedgerHparams(MemitHparams):
     """The ledger: MEMIT with history, where facts that share a key share a value."""
 
+    norm_anchor: bool = option(
+        True, "what a layer is asked to answer is held to the length of the lineage's first answers"
+    )
+    filter_after: int | None = knob(
+        3000,
+        "from so many edits on, changes leave the weights' dominant directions alone, and what "
+        "that cuts is made up for; null = never",
+        low=0,
+        high=1e9,
+    )
+    filtered_energy: float = knob(
+        0.3, "the share of a weight's energy that its dominant directions hold", low=0, high=1
+    )
     joint_probability: float = knob(
         0.5,
         "facts that share a key are written apart where a joint search ends below this probability",
         low=0,
         high=1,
     )
+
+    @property
+    def may_write_late(self) -> bool:
+        """Facts that no joint value says are written there."""
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,104 @@
+"""The joint solution that a ledger writes into, with what one order takes out of it and puts in."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from editing.delta import Change
+from editing.history import History
+from editing.hparams import LedgerHparams
+from editing.model.state import State
+from editing.outcome import Outcome
+from editing.solve import Metric
+from editing.step import Step
+
+from .band import MetricOf, Solve, Solved, remembering, softly
+from .revive import revived
+from .site import Spot
+from .slots import Slot
+from .solution import missing_now, spot_of, taken_out
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+
+Parts = Sequence[Outcome]  # what one order has done so far, each part upon the one before
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A solution under the metric `bases`, which hparams `made_by` made, as a lineage has it."""
+
+    view: "ModelView"
+    hparams: LedgerHparams
+    history: History
+    bases: MetricOf
+    made_by: object
+
+    def state(self, parts: Parts) -> State:
+        """What the model is behind these parts."""
+        state = self.view.current
+        for part in parts:
+            state = self.view.after(part.deltas, state)
+        return state
+
+    def without(self, slots: Sequence[Slot]) -> Generator[Step, None, Outcome]:
+        """The change that takes slots out. Raises SingularSystem."""
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for slot in slots:
+            pairs = {weight: slot.pair(weight) for weight in slot.columns}
+            left = yield from missing_now(self.history, slot.entry, pairs, self.made_by)
+            for weight, pair in pairs.items():
+                found.setdefault(weight, []).append((pair.keys, left[weight]))
+        deltas: dict[str, Change] = {}
+        for number, (weight, some) in enumerate(found.items()):
+            keys, missing = (torch.cat(part, dim=1) for part in zip(*some, strict=True))
+            base = self.bases(spot_of(self.view, weight))
+            deltas[weight] = taken_out(self.history, weight, keys, missing, base, self.made_by)
+            yield Step("solve", number + 1, len(found))
+        return Outcome(deltas)
+
+    def solve(self, out: Sequence[Slot], parts: Parts) -> Solve:
+        """How a weight is written, where slots were taken out and parts written before."""
+        metric_of = self.upon(parts, self._less(out))
+        plain, after = softly(metric_of), self.hparams.filter_after
+        if after is None or len(self.history.live) < after:
+            return plain
+        filtered = revived(self.view, self.hparams, self.history, metric_of, self.made_by)
+        own = {weight for part in parts for weight in part.written}
+
+        def solve(spot: Spot, K: Tensor, R: Tensor) -> Solved:
+            kind, layer = spot
+            # What is to be made up for is written once an order.
+            return (plain if self.view.written_at(layer, kind) in own else filtered)(spot, K, R)
+
+        return solve
+
+    def upon(self, parts: Parts, metric_of: MetricOf) -> MetricOf:
+        """A metric with the keys of parts."""
+
+        def more(spot: Spot) -> Metric:
+            kind, layer = spot
+            weight = self.view.written_at(layer, kind)
+            found = metric_of(spot)
+            for part in parts:
+                if weight in part.written:
+                    found = found.with_keys(part.written[weight].keys)
+            return found
+
+        return more
+
+    def _less(self, out: Sequence[Slot]) -> MetricOf:
+        """The metric of the lineage without the keys of slots."""
+        folded = remembering(self.view, self.history, self.bases, self.made_by)
+
+        def less(spot: Spot) -> Metric:
+            kind, layer = spot
+            weight = self.view.written_at(layer, kind)
+            gone = [slot.pair(weight).keys for slot in out if weight in slot.columns]
+            found = folded(spot)
+            return found.without_keys(torch.cat(gone, dim=1)) if gone else found
+
+        return less
