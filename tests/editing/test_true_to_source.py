@@ -172,7 +172,7 @@ def test_memit_spreads_what_is_missing_with_one_column_a_context(
 
 def test_memit_with_history_adds_the_earlier_keys_to_the_metric(view: ModelView) -> None:
     knobs = {**QUICK, "layers": [1, 2], "contexts.prefixes": 2}
-    first = run(view, "rome", [OTHER_SPORT], {**QUICK, "layers": [1]})  # any editor's keys count
+    first = run(view, "rome", [OTHER_SPORT], {**QUICK, "layers": [1]})  # its keys do not count
     second = run(view, "memit-history", [CAPITAL], knobs)
     history = History([("a", lambda: first), ("b", lambda: second)])
     view.adopt(view.after(second.deltas, view.after(first.deltas)))
@@ -180,7 +180,8 @@ def test_memit_with_history_adds_the_earlier_keys_to_the_metric(view: ModelView)
     assert isinstance(hparams, MemitHparams)
     outcome = run(view, "memit-history", [SPORT], knobs, history)
     weight = weight_by_scale(view.facts.d_key)
-    for name, wanted in dense_memit(view, [SPORT], hparams, weight, history).items():
+    kin = History([("b", lambda: second)])
+    for name, wanted in dense_memit(view, [SPORT], hparams, weight, kin).items():
         assert close(outcome.deltas[name], wanted)
 
 
