@@ -212,7 +212,7 @@ def placed(
     reading, landing = reader.read(), view.landing(layers[-1])
     moves = landing.before(reading.last, goals.to(reading.last) - reading.hidden) - reading.last
     goal = at_the_block(view, reader, moves.mT[:, None].float(), MLP)
-    return (yield from _climb(reader, layers, Band(), goal, solve, hparams.statistics))
+    return (yield from _climb(reader, layers, Band(kept=True), goal, solve, hparams.statistics))
 
 
 def _own_answers(reader: KeyReader, groups: Sequence[Sequence[int]], band: Band) -> Tensor | None:

@@ -5,79 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from editing.editors.slots import slots_of
 from editing.errors import FactsInConflict
-from editing.history import Entry, History
-from editing.model.scoring import score
-from editing.model.state import State
+from editing.history import History
 from editing.model.view import ModelView
-from editing.outcome import Outcome
-from editing.request import EditRequest
-from editing.retract import metric_of, retract
-from editing.run import finish
-from editing.walk import Plan
 
+from .book import BAND, PLACE, Book
 from .conftest import MakeView
 from .facts import CAPITAL, OTHER_SPORT, SPORT, run
-
-BAND = {"layers": [1, 3]}
-# The same subject first in another prompt: the same key, to the bit.
-PLACE = replace(SPORT, prompt="{}, whose sport is", target_new="Paris", paraphrases=())
-
-
-class Book:
-    """A lineage of edits by one method, each upon what the one before it left."""
-
-    def __init__(self, view: ModelView, editor: str = "ledger", **hparams: object) -> None:
-        self.view, self.editor = view, editor
-        self.hparams = {**BAND, **hparams}
-        self.entries: list[Entry] = []
-
-    def write(self, *facts: EditRequest) -> Outcome:
-        made = run(self.view, self.editor, facts, self.hparams, History(self.entries))
-        return self._keep(made)
-
-    def without(self, edit: str) -> Outcome:
-        plan = Plan.of(self.view, self.editor, self.hparams)
-        return self._keep(finish(retract(self.view, plan, History(self.entries), edit)))
-
-    def _keep(self, made: Outcome) -> Outcome:
-        made = Outcome.from_bytes(made.to_bytes())
-        self.view.adopt(self.view.after(made.deltas))
-        self.entries.append(Entry(f"e{len(self.entries)}", lambda: made, made.removes))
-        return made
-
-    def says(self, *facts: EditRequest) -> list[bool]:
-        asked = [(fact.question, fact.target_new) for fact in facts]
-        return [one.greedy for one in finish(score(self.view, asked))]
-
-    @property
-    def slots(self) -> list[list[tuple[str, str]]]:
-        _, made_by = metric_of(self.view, Plan.of(self.view, self.editor, self.hparams))
-        return [
-            [(fact.edit, fact.request.question) for fact in slot.facts]
-            for slot in slots_of(History(self.entries), made_by).values()
-        ]
-
-    def off(self) -> float:
-        """How far the weights are from the joint solution of all live slots, in dense algebra."""
-        history = History(self.entries)
-        bases, _ = metric_of(self.view, Plan.of(self.view, self.editor, self.hparams))
-        worst = 0.0
-        for layer in (1, 3):
-            weight = self.view.down_proj(layer)
-            start = self.view.master(weight, State()).double()
-            pairs = list(history.pairs(weight))
-            if not pairs:
-                wanted = start
-            else:
-                keys = torch.cat([pair.keys.double() for pair in pairs], dim=1)
-                targets = torch.cat([p.values.double() + p.missing.double() for p in pairs], dim=1)
-                inverse = bases(("mlp", layer)).with_keys(keys).inverse
-                wanted = start + (targets - start @ keys) @ keys.mT @ inverse
-            found = self.view.master(weight).double()
-            worst = max(worst, float((found - wanted).norm() / wanted.norm()))
-        return worst
 
 
 def test_facts_that_share_a_key_are_all_said_where_history_alone_loses_one(
@@ -182,3 +116,22 @@ def test_the_first_edit_is_that_of_memit_with_history(make_view: MakeView) -> No
     mine = run(make_view("llama"), "ledger", [SPORT], BAND)
     for name, change in plain.changes.items():
         assert torch.equal(mine.changes[name].matrix(), change.matrix())
+
+
+def test_live_facts_are_written_anew_beside_a_new_one(llama: ModelView) -> None:
+    book = Book(llama)
+    book.write(SPORT)
+    book.write(CAPITAL)
+    made = book.again([("e0", SPORT)], OTHER_SPORT)
+    assert made.removes == ("e0#0",)
+    assert made.ends == ()
+    assert [[edit for edit, _ in slot] for slot in book.slots] == [["e1"], ["e0"], ["e2"]]
+    assert book.says(OTHER_SPORT) == [True]
+    assert book.off() < 1e-4
+
+
+def test_what_took_refuge_lies_in_the_late_layers(llama: ModelView) -> None:
+    book = Book(llama, joint_probability=1.0, late_layers=[2])
+    book.write(SPORT)
+    made = book.write(PLACE)
+    assert set(made.changes) == {llama.down_proj(2)}
