@@ -51,6 +51,7 @@ OVERRIDES: Mapping[str, Overrides] = {
     "r-rome": _FEW,
     "memit": _BAND,
     "memit-history": _BAND,
+    "ledger": _BAND,
     "ike": {"demonstrations": False},  # there is room for 128 tokens
     "emmet": {"layers": [2]},
     "pmet": _BAND,
