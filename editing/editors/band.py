@@ -55,14 +55,14 @@ class Solved:
 Solve = Callable[[Spot, Tensor, Tensor], Solved]  # spot, K, R
 
 
-def weight_by_scale(leverage: float) -> float:
+def weight_by_scale(leverage: float, share: float = _WRITTEN_SHARE) -> float:
     """lambda for a model that nobody tuned: leverage (1 - share) / share.
 
     With A = lambda C one key gets g / (lambda + g) of its residual written, g = kT C^-1 k its
     leverage. Over the keys C was collected from, g is d_k on average, whatever the model's scale,
     since E[kT C^-1 k] = tr(C^-1 E[k kT]) = d_k. The keys of subjects are rarer and get more.
     """
-    return leverage * (1 - _WRITTEN_SHARE) / _WRITTEN_SHARE
+    return leverage * (1 - share) / share
 
 
 def second_moment_weight(view: "ModelView", hparams: Hparams, spot: Spot = ("mlp", 0)) -> float:
@@ -73,7 +73,8 @@ def second_moment_weight(view: "ModelView", hparams: Hparams, spot: Spot = ("mlp
     kind, layer = spot
     given: float | None = hparams.second_moment_weight
     if given is None:
-        return weight_by_scale(view.weight(view.written_at(layer, kind)).shape[1])
+        share: float = getattr(hparams, "written_share", _WRITTEN_SHARE)
+        return weight_by_scale(view.weight(view.written_at(layer, kind)).shape[1], share)
     if kind == "mlp":
         return given
     mlp, own = (

@@ -105,7 +105,8 @@ def compacted(
 
 def metric(view: "ModelView", hparams: LedgerHparams) -> tuple[MetricOf, object]:
     """A without earlier edits, and what made it: as memit-history's, for a solution of its own."""
-    made_by = ("ledger", hparams.second_moment_weight, hparams.statistics)
+    weight = hparams.second_moment_weight, hparams.written_share
+    made_by = ("ledger", *weight, hparams.statistics)
     return everyday(view, hparams), made_by
 
 

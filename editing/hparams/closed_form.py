@@ -111,6 +111,13 @@ class MemitHparams(Batched):
 class LedgerHparams(MemitHparams):
     """The ledger: MEMIT with history, where facts that share a key share a value."""
 
+    written_share: float = knob(
+        0.5,
+        "where lambda is left to the rule of scale: the share of its residual that a key of average "
+        "leverage gets written in a layer; many edits need a lower one than few",
+        low=0.01,
+        high=0.99,
+    )
     norm_anchor: bool = option(
         True, "what a layer is asked to answer is held to the length of the lineage's first answers"
     )
