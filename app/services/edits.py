@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.errors import EditNotFound
 from app.services import models
@@ -70,14 +70,14 @@ def taken_out_by(tx: Tx, rows: Sequence[Edit]) -> dict[str, TakenOut]:
     gone = [row.id for row in rows if row.snapshot_id and row.kind == "edit" and not row.live]
     if not gone:
         return {}
-    last = (
-        select(JournalRow.edit_id, JournalRow.data)
-        .where(JournalRow.edit_id.in_(gone), JournalRow.event == TAKEN_OUT)
-        .distinct(JournalRow.edit_id)
-        .order_by(JournalRow.edit_id, JournalRow.id.desc())
+    lines = select(func.max(JournalRow.id)).where(
+        JournalRow.edit_id.in_(gone), JournalRow.event == TAKEN_OUT
     )
-    found = tx.session.execute(last)
-    return {str(edit): TakenOut(data["by"], data["kind"]) for edit, data in found}
+    last = select(JournalRow).where(JournalRow.id.in_(lines.group_by(JournalRow.edit_id)))
+    return {
+        str(line.edit_id): TakenOut(line.data["by"], line.data["kind"])
+        for line in tx.session.scalars(last)
+    }
 
 
 def events(tx: Tx, edit_id: str, *, after: int) -> Sequence[JournalRow]:
