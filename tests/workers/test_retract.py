@@ -93,14 +93,14 @@ def test_kin_are_taken_out_exactly_whatever_stands_between(queue: Queue, hands: 
     bases, _ = metric_of(view, plan)
     other, last = made[edits[1]], made[edits[2]]
     for weight, before in with_it.items():
-        start = view.master(weight, State()).double()
-        foreign = other.changes[weight].matrix().double() if weight in other.changes else 0 * start
+        never = view.master(weight, State()).double()
+        if weight in other.changes:
+            never += other.changes[weight].matrix().double()
         pair = last.written[weight]
-        K = pair.keys.double()
-        # What the last was to answer, less what the one between did there before it.
-        R = pair.values.double() + pair.missing.double() - (start + foreign) @ K
-        inverse = bases(("mlp", layer_of(weight))).with_keys(K).inverse
-        never = start + foreign + R @ K.mT @ inverse
+        keys, asked = pair.keys.double(), pair.values.double() + pair.missing.double()
+        # What the last one was to answer, which held what the one before it did there.
+        inverse = bases(("mlp", layer_of(weight))).with_keys(keys).inverse
+        never += (asked - never @ keys) @ keys.mT @ inverse
         change = float((before - never).norm())
         assert float((view.master(weight).double() - never).norm()) < 1e-6 * change
 
