@@ -29,11 +29,12 @@ def run_compact(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     host, view = bench.host, bench.host.view
     plan = walk.Plan.of(view, order.editor or "", order.hparams)
     yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
-    outcome = yield from undisturbed(
-        lambda: watch.timed(bench.failpoint.inside(compact(view, plan, host.history())))
-    )
-    if not outcome.holds:
-        raise NothingToCompact(model=order.model, editor=plan.method.name)
+    try:
+        outcome = yield from undisturbed(
+            lambda: watch.timed(bench.failpoint.inside(compact(view, plan, host.history())))
+        )
+    except KeyError as error:  # no fact is live in the solution of these hparams
+        raise NothingToCompact(model=order.model, editor=plan.method.name) from error
     data = outcome.to_bytes()
     gone = yield from undisturbed(lambda: watch.timed(host.kin(outcome.solution)))
     state, lineage = yield from built_without(bench, order, gone, watch)

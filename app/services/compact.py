@@ -12,8 +12,9 @@ from app.services.submit import enqueue
 from app.store.db import Tx
 from app.store.tables import Edit
 from editing import knobs
+from editing.catalogue import METHODS
 
-COMPACTED = "ledger"  # the one editor that keeps, beside keys and values, the facts themselves
+COMPACTED = [name for name, one in METHODS.items() if one.compact]
 
 
 def compact(
@@ -28,20 +29,21 @@ def compact(
 ) -> Edit:
     """Journal a compaction. It runs after what is queued already, on the head that it meets then.
 
-    Its hparams are those of the latest live edit of the ledger unless given. Raises HeadMoved, and
-    NothingToCompact where the head of this moment holds no such edit.
+    Its editor and hparams are those of the latest live edit that can be compacted, unless given.
+    Raises HeadMoved, and NothingToCompact where the head of this moment holds no such edit.
     """
-    name = editor or COMPACTED
-    knobs.check(name, hparams or {})
-    if name != COMPACTED:
-        raise CannotCompact(editor=name, known=[COMPACTED])
+    known = COMPACTED if editor is None else [editor]
+    knobs.check(known[0], hparams or {})
+    if known[0] not in COMPACTED:
+        raise CannotCompact(editor=known[0], known=COMPACTED)
     models.get(tx, model_id)
     require_head(locked_model(tx, model_id).head_id, if_match)
-    ours = Edit.model_id == model_id, Edit.live, Edit.editor == name
-    latest = select(Edit.payload).where(*ours).order_by(Edit.ord.desc()).limit(1)
-    payload = tx.session.scalar(latest)
-    if payload is None:
-        raise NothingToCompact(model=model_id, editor=name)
+    ours = Edit.model_id == model_id, Edit.live, Edit.editor.in_(known)
+    latest = select(Edit.editor, Edit.payload).where(*ours).order_by(Edit.ord.desc()).limit(1)
+    found = tx.session.execute(latest).one_or_none()
+    if found is None:
+        raise NothingToCompact(model=model_id, editor=known[0])
+    name, payload = found
     chosen = payload.get("hparams", {}) if hparams is None else dict(hparams)
     return enqueue(
         tx,

@@ -88,9 +88,7 @@ class Pure:
         assert order is self.first()
         poisoned = order.claims >= MAX_ATTEMPTS
         head = self.lineage[-1]
-        impossible = poisoned or (
-            order.target is not None and order.target not in self.live(head)
-        )
+        impossible = poisoned or (order.target is not None and order.target not in self.live(head))
         assert status == ("cancelled" if order.unwanted else "failed" if impossible else "applied")
         order.status = status
         if status == "applied" and order.source is not None:
