@@ -12,8 +12,10 @@ from app.services.work import Claimed, Entry
 from editing import walk
 from editing.compact import compact
 from editing.editors.slots import NOTE as SLOTS
+from editing.editors.slots import slots_of
 from editing.model.state import State
 from editing.outcome import Outcome
+from editing.retract import metric_of
 from editing.run import Stopwatch
 from workers.bench import Bench
 from workers.host import Lineage
@@ -29,12 +31,12 @@ def run_compact(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     host, view = bench.host, bench.host.view
     plan = walk.Plan.of(view, order.editor or "", order.hparams)
     yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
-    try:
-        outcome = yield from undisturbed(
-            lambda: watch.timed(bench.failpoint.inside(compact(view, plan, host.history())))
-        )
-    except KeyError as error:  # no fact is live in the solution of these hparams
-        raise NothingToCompact(model=order.model, editor=plan.method.name) from error
+    _, solution = metric_of(view, plan)
+    if not slots_of(host.history(), solution):  # no fact is live under these hparams
+        raise NothingToCompact(model=order.model, editor=plan.method.name)
+    outcome = yield from undisturbed(
+        lambda: watch.timed(bench.failpoint.inside(compact(view, plan, host.history())))
+    )
     data = outcome.to_bytes()
     gone = yield from undisturbed(lambda: watch.timed(host.kin(outcome.solution)))
     state, lineage = yield from built_without(bench, order, gone, watch)
