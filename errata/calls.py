@@ -212,6 +212,11 @@ def retract(edit: str, asked: Json, terms: Terms) -> Call[Order]:
     return _order(path_of("edits", edit, "retract"), said(asked) or None, terms)
 
 
+def compact(model: str, asked: Json, terms: Terms) -> Call[Order]:
+    """Order that all live facts of the ledger are solved anew."""
+    return _order(path_of("models", model, "compact"), said(asked) or None, terms)
+
+
 def cancel(edit: str, hold: float) -> Call[Order]:
     """Take an order back."""
     path = path_of("edits", edit, "cancel")

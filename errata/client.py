@@ -200,6 +200,28 @@ class Client(Measures):
         order = self._send(calls.retract(edit, {"dry_run": dry_run or None}, terms))
         return applied(self._wait(order, waiting)) if wait else order
 
+    def compact(
+        self,
+        model: str,
+        *,
+        hparams: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        timeout: float = LONG,
+        on_progress: OnProgress | None = None,
+    ) -> Order:
+        """Solve all live facts of the ledger anew, as one delta. Raises OrderFailed, WaitTimeout.
+
+        The edits stay live. The report says what that gained: `report["compact"]`.
+        """
+        asked = {"hparams": calls.hparams(hparams), "dry_run": dry_run or None}
+        waiting = Waiting(timeout, on_progress, holds=wait)
+        terms = Terms(if_match=if_match, key=idempotency_key, hold=waiting.hold)
+        order = self._send(calls.compact(model, asked, terms))
+        return applied(self._wait(order, waiting)) if wait else order
+
     def plan_restore(
         self, snapshot: str, *, model: str | None = None, cancel_queued: bool = False
     ) -> RestorePlan:

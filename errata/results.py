@@ -72,7 +72,8 @@ class Order(Answer):
     target: str | None = None  # the edit that a retract takes out
     parent: str | None = None  # the head it was applied to
     snapshot: str | None = None  # the state it made
-    live: bool = False  # whether the head's manifest holds it
+    live: bool = False  # of an edit: whether the head holds it
+    taken_out_by: str | None = None  # the order after which an edit was not live any more
     noop: bool = False  # the model said so already
     dry_run: bool = False  # measured, but not written
     cancel_requested: bool = False

@@ -1,6 +1,6 @@
 """Named places where a worker dies on purpose, so that tests can show what dying there does.
 
-    in_editor      between two steps of an editor's search for z
+    in_editor      between two steps of an editor's search for z, or of its solving
     after_blob     the delta is in the blob store; the journal does not know of it
     before_commit  the transaction that settles the order is written, and not committed
     after_commit   the order is settled; whoever waits for the reply to the COMMIT never hears it
@@ -64,12 +64,12 @@ class FailPoint:
             os._exit(EXIT_CODE)
 
     def inside(self, work: Generator[Step, None, T]) -> Generator[Step, None, T]:
-        """The same work of an editor, passing `in_editor` after each step of its search."""
+        """The same work of an editor, passing `in_editor` after each step of its own."""
         while True:
             try:
                 step = next(work)
             except StopIteration as end:
                 return end.value
             yield step
-            if step.stage == "z":
+            if step.stage in {"z", "solve"}:
                 self.passing("in_editor")

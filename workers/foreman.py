@@ -111,7 +111,7 @@ class Foreman:
         )
 
     def _work(self, order: Claimed, watch: Stopwatch) -> Work[None]:
-        if order.kind in {"edit", "retract"}:  # the others do not build on the head
+        if order.kind in {"edit", "retract", "compact"}:  # the others do not build on the head
             yield from self._build_on(order.parent)
         yield from RUN[order.kind](self._bench, order, watch)
 

@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 
 from app.errors import BlobDamaged, BlobMissing, SnapshotNotFound, SnapshotOfAnotherModel
-from app.services.work import Entry, Manifest, manifest
+from app.services.work import Entry, Manifest, Rest, live_of, manifest
 from app.store.blobs import Blobs
 from app.store.db import Database
 from app.store.tables import Snapshot
@@ -38,20 +38,19 @@ class Lineage:
         """The lineage of a folded manifest."""
         return cls(found.entries, len(found.after_checkpoint))
 
-    def without(self, edit: str) -> "Lineage":
-        """The same without one delta, all of it to be laid on the base."""
-        rest = tuple(entry for entry in self.entries if entry.edit != edit)
-        return Lineage(rest, len(rest))
-
     @property
     def live(self) -> list[str]:
-        """The orders whose deltas are in it and were not taken out by later ones."""
-        gone = {edit for entry in self.entries for edit in entry.over}
-        return [entry.edit for entry in self.entries if entry.edit not in gone]
+        """The edits it holds that no later one has taken out, oldest first."""
+        return live_of(self.entries)
 
-    def extended(self, entry: Entry, *, checkpoint: bool) -> "Lineage":
-        """The same with one more delta, perhaps with a checkpoint right behind it."""
-        return Lineage((*self.entries, entry), 0 if checkpoint else self.uncovered + 1)
+    def holder(self, edit: str) -> Entry | None:
+        """The entry that holds a live edit: its own, or that of a compaction."""
+        return next((entry for entry in self.entries if edit in entry.edits), None)
+
+    def extended(self, *entries: Entry, checkpoint: bool = False) -> "Lineage":
+        """The same with further deltas, perhaps with a checkpoint right behind them."""
+        uncovered = 0 if checkpoint else self.uncovered + len(entries)
+        return Lineage((*self.entries, *entries), uncovered)
 
 
 class ModelHost:
@@ -155,13 +154,23 @@ class ModelHost:
         self.verify(state, expected, snapshot)
         return state, Lineage.of(found)
 
-    def rebuilt(self, lineage: Lineage) -> Generator[Step, None, State]:
-        """The weights that some deltas make, laid on the base one after another."""
-        state = State()
-        for number, entry in enumerate(lineage.entries):
+    def rebuilt(self, rest: Rest) -> Generator[Step, None, tuple[State, Lineage]]:
+        """What some deltas make, laid on a snapshot one after another: the canonical order."""
+        state, lineage = self.content_of(rest.extends)
+        yield Step("solve", 0, len(rest.entries))
+        for number, entry in enumerate(rest.entries):
             state = self.view.after(self._outcome(entry.blob).deltas, state)
-            yield Step("solve", number + 1, len(lineage.entries))
-        return state
+            yield Step("solve", number + 1, len(rest.entries))
+        return state, lineage.extended(*rest.entries)
+
+    def kin(self, solution: str | None) -> Generator[Step, None, list[str]]:
+        """The orders of the head whose deltas are part of a joint solution."""
+        found: list[str] = []
+        for number, entry in enumerate(self.lineage.entries):
+            if self._outcome(entry.blob).solution == solution:
+                found.append(entry.edit)
+            yield Step("solve", number + 1, len(self.lineage.entries))
+        return found
 
     def _checkpointed(self, found: Manifest) -> tuple[State, Sequence[Entry]]:
         """The state to start from, and what is to be laid on it.

@@ -73,7 +73,9 @@ def promote(
     host, view = bench.host, bench.host.view
     blob = yield from bench.keep(outcome.to_bytes())
     bench.failpoint.passing("after_blob")
-    checkpoint = yield from _checkpoint(bench, after)
+    entry = Entry(order.id, blob, outcome.removes, outcome.ends, kind=order.kind)
+    lineage = host.lineage.extended(entry)
+    checkpoint = yield from checkpointed(bench, after, lineage)
     made: Json = {
         **end,
         "blob": blob,
@@ -86,9 +88,7 @@ def promote(
         lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **made)
     )
     bench.failpoint.passing("before_swap")
-    entry = Entry(order.id, blob, outcome.removes, outcome.ends)
-    lineage = host.lineage.extended(entry, checkpoint=checkpoint is not None)
-    host.adopt(snapshot, after, lineage)
+    host.adopt(snapshot, after, lineage.extended(checkpoint=True) if checkpoint else lineage)
 
 
 def run_restore(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
@@ -154,9 +154,9 @@ def still_standing(requests: list[EditRequest], earlier: list[list[Json]]) -> li
     return standing
 
 
-def _checkpoint(bench: Bench, after: State) -> Work[str | None]:
-    """Write the state down when the way to it from the last checkpoint has become long."""
-    if bench.host.lineage.uncovered + 1 < bench.checkpoint_every:
+def checkpointed(bench: Bench, after: State, lineage: Lineage) -> Work[str | None]:
+    """Write a state down when the way to it from the last checkpoint has become long."""
+    if lineage.uncovered < bench.checkpoint_every:
         return None
     return (yield from bench.keep(after.to_bytes()))
 

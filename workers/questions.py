@@ -9,6 +9,7 @@ from typing import Any
 
 from app.errors import UnknownQuestion
 from app.queue.messages import ProbeMessage
+from editing.editors.slots import by_edit
 from editing.forecast import forecast
 from editing.metrics.gradsim import similarities
 from editing.metrics.ripple import ripple_of
@@ -85,7 +86,7 @@ def _forecast(host: ModelHost, about: Json, snapshot: str) -> Question:
     state, lineage = host.content_of(snapshot)
     request = EditRequest.from_dict(about["request"])
     ripples = [(each["prompt"], tuple(each["answers"])) for each in about["ripples"]]
-    live = host.history_of(lineage).live
+    live = yield from by_edit(host.history_of(lineage))
     work = forecast(host.view, request, ripples, live)
     found = yield from under(host.view, state, work)
     return {"model": host.model, "snapshot": snapshot, **found}

@@ -1,26 +1,30 @@
-"""The order that takes one edit out of the head and keeps the later ones.
+"""The order that takes one edit out of the head, all its facts, and keeps the later edits.
 
-exact     the method's edits are one joint solution: solved without it, a delta of its own
-          (editing/retract.py); or the edit is a text before every prompt: left out
+exact     the method's edits are one joint solution, or its memory lets one go: solved without it,
+          a delta of its own (editing/retract.py); or the edit is a text before every prompt: left
+          out
 dropped   the head is built anew without the edit's delta; later edits were computed on weights
           that had it, and the report measures what that does
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.errors import EditNotLive
 from app.services import work
 from app.services.work import Claimed
 from editing import walk
+from editing.catalogue import METHODS
+from editing.metrics.counterfact import rivals
 from editing.model.state import State
-from editing.outcome import Outcome
 from editing.request import EditRequest
 from editing.retract import retract
-from editing.run import Stopwatch
+from editing.run import Stopwatch, under
 from editing.step import Step
 from workers.bench import Bench
-from workers.jobs import EARLIER, promote, replayed, still_standing
+from workers.host import Lineage
+from workers.jobs import EARLIER, checkpointed, promote, replayed, still_standing
 from workers.patience import Work, undisturbed
 
 Json = dict[str, Any]
@@ -28,54 +32,101 @@ Json = dict[str, Any]
 
 def run_retract(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     """Take an edit out of the head. Raises EditNotLive, or EditingError."""
-    host, view, target = bench.host, bench.host.view, order.target or ""
-    if target not in host.lineage.live:
-        raise EditNotLive(edit=target, why="the head does not hold it")
-    plan = walk.Plan.of(view, order.editor or "", order.hparams)
-    outcome: Outcome | None = None
-    if plan.method.metric:
-        yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
-        outcome = yield from undisturbed(
-            lambda: watch.timed(retract(view, plan, host.history(), target))
-        )
-        after = replayed(view, outcome)
+    host, target = bench.host, order.target or ""
+    holder = host.lineage.holder(target)
+    if holder is None or target not in host.lineage.live:
+        raise EditNotLive(edit=target, why="the head does not hold it any more")
+    editor, hparams = order.editor or "", order.hparams
+    if holder.edit != target:  # what it wrote is part of what a compaction wrote
+        asked = yield from bench.ask(lambda tx: work.written_by(tx, holder.edit))
+        editor, hparams = asked[0] or "", asked[1]
+    method = METHODS.get(editor)
+    # What an order asked for years ago need not be known any more; to drop it takes only its delta.
+    if method is not None and (method.metric or method.without):
+        yield from _solved(bench, order, walk.Plan.of(host.view, editor, hparams), watch)
     else:
-        rest = host.lineage.without(target)
-        after = yield from undisturbed(lambda: watch.timed(host.rebuilt(rest)))
-    report = yield from _report(bench, order, after, watch)
-    end: Json = {
-        "report": {**report, "retract": {"edit": target, "how": plan.method.retract}},
-        "timings": watch.report(),
-    }
+        told = method is not None and method.family == "in context"
+        yield from _dropped(bench, order, "exact" if told else "dropped", watch)
+
+
+def _solved(bench: Bench, order: Claimed, plan: walk.Plan, watch: Stopwatch) -> Work[None]:
+    host, view, target = bench.host, bench.host.view, order.target or ""
+    yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
+    outcome = yield from undisturbed(
+        lambda: watch.timed(bench.failpoint.inside(retract(view, plan, host.history(), target)))
+    )
+    after = replayed(view, outcome)
+    end = yield from _end(bench, order, after, "exact", watch)
+    if not order.dry_run:
+        yield from promote(bench, order, outcome, after, end)
+
+
+def _dropped(bench: Bench, order: Claimed, how: str, watch: Stopwatch) -> Work[None]:
+    gone = (order.target or "",)
+    after, lineage = yield from built_without(bench, order, gone, watch)
+    end = yield from _end(bench, order, after, how, watch)
+    if not order.dry_run:
+        yield from promote_anew(bench, order, after, lineage, {**end, "gone": gone})
+
+
+def built_without(
+    bench: Bench, order: Claimed, gone: Sequence[str], watch: Stopwatch
+) -> Work[tuple[State, Lineage]]:
+    """The head without the deltas of some orders, and what it consists of then."""
+    rest = yield from bench.ask(lambda tx: work.without(tx, order.parent, gone))
+    return (yield from undisturbed(lambda: watch.timed(bench.host.rebuilt(rest))))
+
+
+def promote_anew(
+    bench: Bench, order: Claimed, after: State, lineage: Lineage, end: Json
+) -> Work[None]:
+    """Make a head that was built without some deltas the one that is served."""
+    host = bench.host
+    checkpoint = yield from checkpointed(bench, after, lineage)
+    made: Json = {**end, "fingerprint": host.view.fingerprint(after), "checkpoint": checkpoint}
+    snapshot = yield from bench.settle(
+        lambda tx: work.settle_without(tx, order.id, epoch=bench.epoch, **made)
+    )
+    bench.failpoint.passing("before_swap")
+    host.adopt(snapshot, after, lineage.extended(checkpoint=True) if checkpoint else lineage)
+
+
+def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch) -> Work[Json]:
+    """What became of the facts that are taken out and of those that stay; settles a dry run."""
+    view, target = bench.host.view, order.target or ""
+    asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
+    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER + 1))
+    # What stands when it is gone: also an earlier or later answer to the very same question.
+    others = still_standing([], [facts for edit, facts in live if edit != target])
+    facts = [EditRequest.from_dict(fact) for fact in asked]
+    facts = yield from watch.timed(_with_old_answers(bench, facts, others))
+    report = yield from watch.timed(walk.promotion_report(view, facts, after, others[:EARLIER]))
+    rows: Any = report["requests"]
+    for row in rows:
+        row["gone"] = not row["answers"]
+        row["back"] = row["p_rival"] > row["p_new"]
+    report["retract"] = {"edit": target, "how": how}
+    end: Json = {"report": report, "timings": watch.report()}
     if order.dry_run:
         yield from bench.settle(
             lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
         )
-    elif outcome is not None:
-        yield from promote(bench, order, outcome, after, end)
-    else:
-        yield from _drop(bench, order, target, after, end)
+    return end
 
 
-def _report(
-    bench: Bench, order: Claimed, after: State, watch: Stopwatch
-) -> Generator[Any, None, Json]:
-    """What becomes of the facts that are taken out, and of those that stay."""
-    view, target = bench.host.view, order.target or ""
-    asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
-    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER + 1))
-    facts = [EditRequest.from_dict(fact) for fact in asked]
-    others = still_standing(facts, [facts for edit, facts in live if edit != target])[:EARLIER]
-    return (yield from watch.timed(walk.promotion_report(view, facts, after, others)))
+def _with_old_answers(
+    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[EditRequest]
+) -> Generator[Step, None, list[EditRequest]]:
+    """The facts with the answer each should give way to.
 
-
-def _drop(
-    bench: Bench, order: Claimed, target: str, after: State, end: Json
-) -> Generator[Step | Any, None, None]:
-    host = bench.host
-    made = {**end, "target": target, "fingerprint": host.view.fingerprint(after)}
-    snapshot = yield from bench.settle(
-        lambda tx: work.settle_drop(tx, order.id, epoch=bench.epoch, **made)
-    )
-    bench.failpoint.passing("before_swap")
-    host.adopt(snapshot, after, host.lineage.without(target))
+    What a live edit says to the question; else what was true; else what the untouched model says.
+    """
+    view = bench.host.view
+    says = {fact.question: fact.target_new for fact in standing}
+    asked = [fact for fact in facts if fact.perspective == "entity"]  # others have but one rival
+    asked = [replace(one, target_true=says.get(one.question, one.target_true)) for one in asked]
+    answers = iter((yield from under(view, State(), rivals(view, asked))))
+    return [
+        replace(fact, target_true=next(answers)) if fact.perspective == "entity" else fact
+        for fact in facts
+    ]

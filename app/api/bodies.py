@@ -127,6 +127,18 @@ class RetractIn(Body):
     )
 
 
+class CompactIn(Body):
+    """A compaction may be sent without a body."""
+
+    editor: str | None = Field(default=None, description="Only the ledger's edits are compacted.")
+    hparams: Json | None = Field(
+        default=None, description="Those of the latest live edit of the ledger when left out."
+    )
+    dry_run: bool = Field(
+        default=False, description="Compute and measure what it would give; change nothing."
+    )
+
+
 class StatisticsIn(Body):
     """What is to be made ready; may be left out."""
 

@@ -202,7 +202,7 @@ async def retract_edit(
     wait: WaitDep,
     body: RetractIn | None = None,
 ) -> JSONResponse:
-    """Order that one edit is taken out of the head and the later ones are kept.
+    """Order that one edit, with all its requests, is taken out and the later ones are kept.
 
     Its report says how: `exact`, what there would be without it, or `dropped`, its delta left out
     while later edits were computed on weights that had it.

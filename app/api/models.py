@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import ordering
-from app.api.bodies import ModelIn, StatisticsIn
+from app.api.bodies import CompactIn, ModelIn, StatisticsIn
 from app.api.deps import (
     After,
     HouseDep,
@@ -20,18 +20,20 @@ from app.api.schemas import Listed, ModelOut, OrderOut, SnapshotOut
 from app.errors import (
     BadHeader,
     BadModelId,
+    CannotCompact,
     HeadMoved,
     KeyInFlight,
     KeyReused,
     ModelExists,
     ModelNotFound,
+    NothingToCompact,
     QueueFull,
     SnapshotNotFound,
     SnapshotOfAnotherModel,
     SourceNotAllowed,
     SourceNotFound,
 )
-from app.services import models, prepare, snapshots
+from app.services import compact, models, prepare, snapshots
 from app.store.db import Tx
 from app.store.tables import Model
 from editing.errors import BadSource, InvalidHparam, UnknownEditor, UnknownHparam
@@ -164,6 +166,62 @@ async def prepare_statistics(
         ),
         key=key,
         about=[asked.model_dump(exclude_unset=True), if_match],
+        wait=wait,
+    )
+
+
+@router.post(
+    "/{model_id}/compact",
+    status_code=202,
+    response_model=OrderOut,
+    responses={
+        **ordering.RESPONSES,
+        **problems(
+            BadHeader,
+            ModelNotFound,
+            KeyInFlight,
+            NothingToCompact,
+            HeadMoved,
+            QueueFull,
+            KeyReused,
+            CannotCompact,
+            UnknownEditor,
+            UnknownHparam,
+            InvalidHparam,
+        ),
+    },
+)
+async def compact_model(
+    *,
+    model_id: str,
+    request: Request,
+    house: HouseDep,
+    key: IdempotencyKeyDep,
+    if_match: IfMatchDep,
+    wait: WaitDep,
+    body: CompactIn | None = None,
+) -> JSONResponse:
+    """Order that all live facts of the ledger are solved anew, from the untouched model.
+
+    What their deltas were becomes one delta, which holds the same edits: they stay live, and each
+    can be retracted. Other editors' deltas stay. The report says what that gained, and measures
+    a sample of the facts before and after.
+    """
+    asked = body or CompactIn()
+    return await ordering.take(
+        house,
+        request,
+        lambda tx: compact.compact(
+            tx,
+            model_id,
+            editor=asked.editor,
+            hparams=asked.hparams,
+            if_match=if_match,
+            dry_run=asked.dry_run,
+            max_queued=house.settings.max_queued,
+        ),
+        key=key,
+        about=[asked.model_dump(), if_match],
         wait=wait,
     )
 

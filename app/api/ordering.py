@@ -83,9 +83,16 @@ async def follow_up(
 
 
 def shown(tx: Tx, rows: Sequence[Edit]) -> list[OrderOut]:
-    """Show orders, and of those that nobody takes, why."""
-    blocked = models.blocked(tx, rows)
-    return [OrderOut.of(edit, blocked=blocked.get(edit.id)) for edit in rows]
+    """Show orders: of those that nobody takes, why; of edits that are gone, by which order."""
+    blocked, gone = models.blocked(tx, rows), edits.taken_out_by(tx, rows)
+    return [
+        OrderOut.of(
+            edit,
+            blocked=blocked.get(edit.id),
+            taken_out_by=gone[edit.id].order if edit.id in gone else None,
+        )
+        for edit in rows
+    ]
 
 
 def _said(tx: Tx, edit: Edit) -> Json:

@@ -53,7 +53,14 @@ class OrderOut(BaseModel):
     target: str | None = Field(default=None, description="The edit that a retract takes out.")
     parent: str | None = Field(description="The head it was applied to, bound when claimed.")
     snapshot: str | None
-    live: bool = Field(description="Whether the head holds it, and nothing has taken it out.")
+    live: bool = Field(
+        description="Of an edit: whether the head holds it, and nothing has taken it out."
+    )
+    taken_out_by: str | None = Field(
+        default=None,
+        description="Of an edit that was live and is not: the order that took it out or "
+        "replaced it.",
+    )
     noop: bool = Field(description="The model answered so already.")
     dry_run: bool = Field(description="Computed and measured only; it never moves the head.")
     cancel_requested: bool = Field(description="While it runs: its worker is to stop.")
@@ -71,7 +78,9 @@ class OrderOut(BaseModel):
     settled_at: datetime | None
 
     @classmethod
-    def of(cls, edit: Edit, *, blocked: Json | None = None) -> "OrderOut":
+    def of(
+        cls, edit: Edit, *, blocked: Json | None = None, taken_out_by: str | None = None
+    ) -> "OrderOut":
         """Show a row."""
         return cls(
             id=edit.id,
@@ -87,6 +96,7 @@ class OrderOut(BaseModel):
             parent=edit.parent_id,
             snapshot=edit.snapshot_id,
             live=edit.live,
+            taken_out_by=taken_out_by,
             noop=edit.noop,
             dry_run=edit.dry_run,
             cancel_requested=edit.cancel_requested,
@@ -170,8 +180,10 @@ class DiffOut(BaseModel):
     from_: str = Field(alias="from")
     to: str
     model: str
-    removed: list[OrderBrief] = Field(description="Edits that only `from` has, newest first.")
-    added: list[OrderBrief] = Field(description="Edits that only `to` has, oldest first.")
+    removed: list[OrderBrief] = Field(
+        description="Edits that are live in `from` alone, newest first."
+    )
+    added: list[OrderBrief] = Field(description="Edits that are live in `to` alone, oldest first.")
     same_weights: bool = Field(description="Whether the weights are equal, bit for bit.")
     same_preface: bool = Field(description="Whether prompts stand behind the same text.")
 
@@ -185,7 +197,11 @@ class SnapshotOut(BaseModel):
     parent: str | None
     kind: Literal["base", "edit", "restore", "retract", "compact"]
     label: str | None
-    edits: list[str] = Field(description="The edits it consists of, in order.")
+    edits: list[str] = Field(description="The edits that are live in it, in order.")
+    taken_out: list[str] = Field(
+        default=[],
+        description="Edits whose deltas it consists of too, and that a later one has taken out.",
+    )
     preface: str = Field(description="What stands before every prompt; in-context edits say it.")
     fingerprint: str = Field(description="Of the weights' bits and the preface.")
     report: Json | None
@@ -204,6 +220,7 @@ class SnapshotOut(BaseModel):
             kind=cast("Any", snapshot.kind),
             label=snapshot.label,
             edits=content.edits,
+            taken_out=content.taken_out,
             preface=content.preface,
             fingerprint=snapshot.fingerprint,
             report=snapshot.report,

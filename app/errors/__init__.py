@@ -6,10 +6,11 @@ ServiceError
     SnapshotNotMeasured
   WrongInput                          the caller can mend it
     ModelRequired  NoRequests  KeyReused  BadHeader  UnknownParameter
-    SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
+    SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId  CannotCompact
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  LabelTaken
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  NothingToCompact
+    LabelTaken
     EvalSettled  NothingMeasured  CasesChanged  TooManyRows
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
@@ -28,6 +29,7 @@ from .asked import (
     AnswerRequired,
     BadHeader,
     BadModelId,
+    CannotCompact,
     EditNotFound,
     KeyReused,
     ModelNotFound,
@@ -72,6 +74,7 @@ from .world import (
     ModelExists,
     ModelFailed,
     ModelNotReady,
+    NothingToCompact,
     OrderSettled,
     Poisoned,
     ProbeTimedOut,
@@ -88,6 +91,7 @@ __all__ = [
     "BadModelId",
     "BlobDamaged",
     "BlobMissing",
+    "CannotCompact",
     "CasesChanged",
     "Conflict",
     "DataNotAllowed",
@@ -111,6 +115,7 @@ __all__ = [
     "NoRequests",
     "NotFound",
     "NothingMeasured",
+    "NothingToCompact",
     "OrderSettled",
     "PlotNotFound",
     "Poisoned",

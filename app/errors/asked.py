@@ -47,6 +47,20 @@ class ModelRequired(WrongInput):
         super().__init__(f"{len(models)} models are registered. {known}.", models=models)
 
 
+class CannotCompact(WrongInput):
+    """An editor whose edits are not compacted."""
+
+    code = "cannot-compact"
+
+    def __init__(self, *, editor: str, known: list[str]) -> None:
+        super().__init__(
+            f"What {editor!r} has written cannot be solved anew as one: it keeps no facts. Leave "
+            f"`editor` out, or name one of {', '.join(known)}.",
+            editor=editor,
+            known=known,
+        )
+
+
 class NoRequests(WrongInput):
     """An edit without a fact."""
 

@@ -62,12 +62,27 @@ class EditNotLive(Conflict):
 
     code = "edit-not-live"
 
-    def __init__(self, *, edit: str, why: str) -> None:
+    def __init__(self, *, edit: str, why: str, mend: str = "") -> None:
+        look = f"GET /edits/{edit} shows what became of it"
         super().__init__(
-            f"{edit} cannot be retracted: {why}. GET /edits/{edit} shows it; GET /edits?model= "
-            "shows which edits are live.",
+            f"{edit} cannot be retracted: {why}. {mend or look}.",
             edit=edit,
             why=why,
+        )
+
+
+class NothingToCompact(Conflict):
+    """No live edit of the model is part of a ledger."""
+
+    code = "nothing-to-compact"
+
+    def __init__(self, *, model: str, editor: str) -> None:
+        super().__init__(
+            f"The head of {model!r} holds no edit that {editor} could solve anew with these "
+            f"hparams. Make an edit with the editor {editor} first; GET /edits?model={model} shows "
+            "which are live, and their hparams.",
+            model=model,
+            editor=editor,
         )
 
 

@@ -5,40 +5,37 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from app.services import models, snapshots
-from app.services.lineage import edits_of
+from app.services.lineage import manifests
 from app.store.db import Tx
 from app.store.tables import Edit, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The way from one snapshot's content to another's."""
+    """The way from one snapshot's content to another's: its edits, and how its deltas differ."""
 
-    removed: list[Edit]  # newest first, as one would take them off
-    added: list[Edit]  # oldest first, as one would lay them on
-
-    @property
-    def of_prefaces(self) -> bool:
-        """Whether another text may stand before the prompts."""
-        return any(edit.editor in snapshots.TELLS for edit in (*self.removed, *self.added))
-
-    @property
-    def of_weights(self) -> bool:
-        """Whether the weights may differ: what both have, they have in the same order."""
-        return any(edit.editor not in snapshots.TELLS for edit in (*self.removed, *self.added))
+    removed: list[Edit]  # live in the first alone; newest first, as one would take them off
+    added: list[Edit]  # live in the second alone; oldest first, as one would lay them on
+    of_weights: bool  # whether the weights may differ: what both have, they have in the same order
+    of_prefaces: bool  # whether another text may stand before the prompts
 
 
 def between(tx: Tx, start: str, end: str) -> Difference:
-    """Compare the ordered edits of two manifests. Neither need be a prefix of the other."""
-    content = edits_of(tx, {start, end})
-    before, after = content[start], content[end]
+    """Compare two manifests. Neither need be a prefix of the other."""
+    found = manifests(tx, {start, end})
+    before, after = found[start].live, found[end].live
     gone, new = set(before) - set(after), set(after) - set(before)
-    rows = {
-        edit.id: edit for edit in tx.session.scalars(select(Edit).where(Edit.id.in_(gone | new)))
+    deltas = {entry.edit for entry in found[start].entries} ^ {
+        entry.edit for entry in found[end].entries
     }
+    wanted = select(Edit).where(Edit.id.in_(gone | new | deltas))
+    rows = {edit.id: edit for edit in tx.session.scalars(wanted)}
+    tell = [rows[order].editor in snapshots.TELLS for order in deltas]
     return Difference(
         removed=[rows[edit] for edit in reversed(before) if edit in gone],
         added=[rows[edit] for edit in after if edit in new],
+        of_weights=not all(tell),
+        of_prefaces=any(tell),
     )
 
 

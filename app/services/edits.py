@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.errors import EditNotFound
 from app.services import models
 from app.services.pages import Page, cut
 from app.store.db import Tx
+from app.store.journal import TAKEN_OUT
 from app.store.tables import Edit, JournalRow
 
 SETTLED = frozenset({"applied", "failed", "rejected", "cancelled"})
@@ -22,6 +24,12 @@ def get(tx: Tx, edit_id: str) -> Edit:
     if found is None:
         raise EditNotFound(edit_id)
     return found
+
+
+def these(tx: Tx, wanted: Sequence[str]) -> list[Edit]:
+    """Return some orders, as they are named."""
+    rows = {row.id: row for row in tx.session.scalars(select(Edit).where(Edit.id.in_(wanted)))}
+    return [rows[each] for each in wanted]
 
 
 def page(
@@ -47,6 +55,29 @@ def page(
     if after is not None:
         query = query.where(Edit.id < get(tx, after).id)
     return cut(tx.session.scalars(query.order_by(Edit.id.desc()).limit(limit + 1)).all(), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """The order after which an edit was not live any more, and its kind."""
+
+    order: str
+    kind: str
+
+
+def taken_out_by(tx: Tx, rows: Sequence[Edit]) -> dict[str, TakenOut]:
+    """Return, by id, what took those edits out that were live once and are not now."""
+    gone = [row.id for row in rows if row.snapshot_id and row.kind == "edit" and not row.live]
+    if not gone:
+        return {}
+    lines = select(func.max(JournalRow.id)).where(
+        JournalRow.edit_id.in_(gone), JournalRow.event == TAKEN_OUT
+    )
+    last = select(JournalRow).where(JournalRow.id.in_(lines.group_by(JournalRow.edit_id)))
+    return {
+        str(line.edit_id): TakenOut(line.data["by"], line.data["kind"])
+        for line in tx.session.scalars(last)
+    }
 
 
 def events(tx: Tx, edit_id: str, *, after: int) -> Sequence[JournalRow]:

@@ -4,50 +4,68 @@ A snapshot stores only what it adds. Its manifest is the manifest of the one it 
 own entries; a restore extends the snapshot it brings back and adds nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from app.errors import SnapshotNotFound
 from app.store.db import Tx
-from app.store.tables import Edit, Snapshot
+from app.store.tables import Blob, Edit, Snapshot
 
 Json = dict[str, Any]
 
 
+_IDS = ("removes", "ends", "holds")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One delta: the order that made it, and the blob that holds it.
+    """One delta: the order that made it, of which kind, and the blob that holds it.
 
     removes: earlier edits of the manifest that this one takes out of the weights, or parts of
     them, "edit#number"; ends: those of which nothing is live any more though they are not named
-    there as a whole.
+    there as a whole; holds: the edits that a compaction has solved anew, in place of their own.
     """
 
     edit: str
     blob: str
     removes: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+    kind: str = "edit"
 
     @classmethod
     def of(cls, stored: Json) -> "Entry":
         """Read an entry as a snapshot keeps it."""
-        ids = {name: tuple(stored.get(name, ())) for name in ("removes", "ends")}
-        return cls(stored["edit"], stored["blob"], **ids)
+        ids = {name: tuple(stored.get(name, ())) for name in _IDS}
+        return cls(stored["edit"], stored["blob"], **ids, kind=stored.get("kind", "edit"))
 
     @property
     def stored(self) -> Json:
         """The entry as a snapshot keeps it."""
-        ids = {"removes": list(self.removes), "ends": list(self.ends)}
-        return {"edit": self.edit, "blob": self.blob} | {n: some for n, some in ids.items() if some}
+        told: Json = {name: list(getattr(self, name)) for name in _IDS if getattr(self, name)}
+        told |= {"kind": self.kind} if self.kind != "edit" else {}
+        return {"edit": self.edit, "blob": self.blob, **told}
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """The edits whose facts it holds: its own, or those of a compaction; none of a retract."""
+        return (self.edit,) if self.kind == "edit" else self.holds
 
     @property
     def over(self) -> tuple[str, ...]:
         """The edits that are not live any more behind this entry."""
         return (*self.removes, *self.ends)
+
+
+def live_of(entries: Iterable[Entry]) -> list[str]:
+    """The edits that some entries hold and that none of them takes out, oldest first."""
+    known = list(entries)
+    gone = {edit for entry in known for edit in entry.over}
+    return [edit for entry in known for edit in entry.edits if edit not in gone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +87,14 @@ class Manifest:
 
     @property
     def live(self) -> list[str]:
-        """The orders whose deltas are in it and were not taken out by later ones."""
-        gone = {edit for entry in self.entries for edit in entry.over}
-        return [entry.edit for entry in self.entries if entry.edit not in gone]
+        """The edits it holds that no later one has taken out, oldest first."""
+        return live_of(self.entries)
+
+    @property
+    def taken_out(self) -> list[str]:
+        """The edits whose deltas it consists of too, and that a later one has taken out."""
+        live = set(self.live)
+        return [edit for entry in self.entries for edit in entry.edits if edit not in live]
 
     @property
     def after_checkpoint(self) -> tuple[Entry, ...]:
@@ -81,11 +104,19 @@ class Manifest:
 
 def manifest(tx: Tx, snapshot_id: str) -> Manifest:
     """Fold the manifest of one snapshot."""
-    chain = _ancestors(tx, [snapshot_id])
-    if snapshot_id not in chain:
-        raise SnapshotNotFound(snapshot_id)
-    parts = _chain(chain, snapshot_id)
-    entries = tuple(Entry.of(stored) for part in parts for stored in part.entries)
+    return manifests(tx, [snapshot_id])[snapshot_id]
+
+
+def manifests(tx: Tx, snapshots: Iterable[str]) -> dict[str, Manifest]:
+    """Fold those of several, which share most of the way, in one query."""
+    wanted = list(snapshots)
+    parts = _ancestors(tx, wanted)
+    for missing in (one for one in wanted if one not in parts):
+        raise SnapshotNotFound(missing)
+    return {one: _folded(_chain(parts, one)) for one in wanted}
+
+
+def _folded(parts: "list[_Part]") -> Manifest:
     checkpoint = next(
         (
             Checkpoint(snapshot=part.id, blob=part.checkpoint, covers=part.depth)
@@ -94,17 +125,8 @@ def manifest(tx: Tx, snapshot_id: str) -> Manifest:
         ),
         None,
     )
-    return Manifest(snapshot=snapshot_id, entries=entries, checkpoint=checkpoint)
-
-
-def edits_of(tx: Tx, snapshots: Iterable[str]) -> dict[str, list[str]]:
-    """Return, for each snapshot, the ids of the edits it consists of, in order."""
-    wanted = list(snapshots)
-    chain = _ancestors(tx, wanted)
-    return {
-        one: [entry["edit"] for part in _chain(chain, one) for entry in part.entries]
-        for one in wanted
-    }
+    entries = tuple(Entry.of(stored) for part in parts for stored in part.entries)
+    return Manifest(snapshot=parts[-1].id, entries=entries, checkpoint=checkpoint)
 
 
 def live_edits(tx: Tx, model_id: str, limit: int) -> list[tuple[str, list[Json]]]:
@@ -118,25 +140,53 @@ def live_edits(tx: Tx, model_id: str, limit: int) -> list[tuple[str, list[Json]]
     return [(edit, requests) for edit, requests in rows]
 
 
-def without(tx: Tx, snapshot_id: str, edit: str) -> tuple[str, tuple[Entry, ...]]:
-    """How a snapshot is told without one edit: the snapshot to extend, and what follows there.
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a snapshot is told without some of its entries: what to extend, and what follows."""
 
-    Raises KeyError where the edit is not in its manifest.
+    extends: str
+    entries: tuple[Entry, ...]
+
+
+def without(tx: Tx, snapshot_id: str, orders: Collection[str]) -> Rest:
+    """Tell a snapshot without the entries of some orders, from the latest one before them all.
+
+    What that one extends stands as it is, with its checkpoints; those after it contain what is
+    left out. Raises KeyError where an order is not in the manifest.
     """
-    later: list[Entry] = []
-    for part in reversed(_chain(_ancestors(tx, [snapshot_id]), snapshot_id)):
+    parts = _chain(_ancestors(tx, [snapshot_id]), snapshot_id)
+    missing = set(orders)
+    extends, later = snapshot_id, list[Entry]()
+    for part in reversed(parts):
+        if not missing:
+            break
         own = [Entry.of(stored) for stored in part.entries]
-        rest = [entry for entry in own if entry.edit != edit]
-        later = [*rest, *later]
-        if len(rest) < len(own):
-            assert part.extends is not None  # noqa: S101 - only the base extends nothing
-            return part.extends, tuple(later)
-    raise KeyError(edit)
+        missing.difference_update(entry.edit for entry in own)
+        later = [*(entry for entry in own if entry.edit not in orders), *later]
+        extends = part.extends or part.id
+    if missing:
+        raise KeyError(*missing)
+    return Rest(extends, tuple(later))
 
 
 def requests_of(tx: Tx, edit: str) -> list[Json]:
     """Return what an edit asked for."""
     return tx.session.scalars(select(Edit.payload["requests"]).where(Edit.id == edit)).one()
+
+
+def written_by(tx: Tx, order: str) -> tuple[str | None, Json]:
+    """Return the editor of an order, and its hparams as they were asked for."""
+    editor, payload = tx.session.execute(
+        select(Edit.editor, Edit.payload).where(Edit.id == order)
+    ).one()
+    return editor, payload.get("hparams", {})
+
+
+def bytes_of(tx: Tx, entries: Iterable[Entry]) -> int:
+    """Return how many bytes the deltas of some entries take, each blob once."""
+    of_these = Blob.sha256.in_({entry.blob for entry in entries})
+    counted = select(func.coalesce(func.sum(Blob.size), 0)).where(of_these)
+    return int(tx.session.scalars(counted).one())
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,10 +53,9 @@ def about(tx: Tx, model_id: str, answer: str, edit: str | None, snapshot: str | 
             raise EditNotFound(edit)
         wanted, after = [order], order.snapshot_id
     else:
-        # Those that the asked snapshot consists of: not all that is live at the head is in it.
+        # Those that are live in the asked snapshot: not all that are at the head are in it.
         after = snapshot or models.head_of(tx, model_id)
-        latest = lineage.edits_of(tx, [after])[after][: -LAST_EDITS - 1 : -1]
-        wanted = [edits.get(tx, each) for each in latest]
+        wanted = edits.these(tx, lineage.manifest(tx, after).live[: -LAST_EDITS - 1 : -1])
     facts, used = list[Json](), list[Edit]()
     for order in wanted:
         told = _facts(order)

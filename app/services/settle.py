@@ -5,6 +5,7 @@ so that a thief cannot take it before the caller's transaction is over. Locks ar
 order everywhere: lease, model, edit.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -16,6 +17,7 @@ from app.services.lineage import Entry, manifest, without
 from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
+from app.store.journal import BROUGHT_BACK, TAKEN_OUT
 from app.store.tables import Blob, Edit, Lease, Model, Snapshot
 from editing.errors import FingerprintMismatch
 
@@ -79,50 +81,57 @@ def settle_edit(
     removes, ends: earlier edits that it takes out or ends, which are not live from here on.
     """
     model, edit = _mine(tx, edit_id, epoch)
-    for sha256 in filter(None, (blob, checkpoint)):
-        # Locked, so that a clean-up by age cannot take a blob that is coming into use.
-        held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(key_share=True)
-        if tx.session.scalar(held) is None:
-            raise BlobMissing(sha256)
+    _held(tx, blob, checkpoint)
     snapshot = Snapshot(
         kind=edit.kind,
         extends_id=edit.parent_id,
-        entries=[Entry(edit.id, blob, removes, ends).stored],
+        entries=[Entry(edit.id, blob, removes, ends, kind=edit.kind).stored],
         depth=_depth(tx, edit.parent_id) + 1,
         fingerprint=fingerprint,
         report=report,
         checkpoint=checkpoint,
     )
     _promote(tx, model, edit, snapshot, epoch)
-    edit.live = True
-    _no_longer_live(tx, model, (*removes, *ends))
+    edit.live = edit.kind == "edit"
+    if removes or ends:
+        _taken_out(tx, model, edit, Edit.id.in_((*removes, *ends)))
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
 
-def settle_drop(
+def settle_without(
     tx: Tx,
     edit_id: str,
     *,
     epoch: int,
-    target: str,
+    gone: Collection[str],
     fingerprint: str,
     report: Json,
     timings: Json,
+    blob: str | None = None,
+    holds: tuple[str, ...] = (),
+    checkpoint: str | None = None,
 ) -> str:
-    """Make the head's content without one edit's delta the head. Returns the new snapshot's id."""
+    """Make the head's content without the deltas of some orders the head, and give its id.
+
+    A retract leaves one edit's delta out; a compaction leaves out all that its own, the blob, is
+    the solution of, and `holds` what they wrote.
+    """
     model, edit = _mine(tx, edit_id, epoch)
-    extends, entries = without(tx, str(edit.parent_id), target)
+    _held(tx, blob, checkpoint)
+    rest = without(tx, str(edit.parent_id), gone)
+    own = [Entry(edit.id, blob, holds=holds, kind=edit.kind)] if blob else []
     snapshot = Snapshot(
         kind=edit.kind,
-        extends_id=extends,
-        entries=[entry.stored for entry in entries],
-        depth=_depth(tx, extends) + len(entries),
+        extends_id=rest.extends,
+        entries=[entry.stored for entry in (*rest.entries, *own)],
+        depth=_depth(tx, rest.extends) + len(rest.entries) + len(own),
         fingerprint=fingerprint,
         report=report,
+        checkpoint=checkpoint,
     )
     _promote(tx, model, edit, snapshot, epoch)
-    _no_longer_live(tx, model, (target,))
+    _live_now(tx, model, edit, manifest(tx, snapshot.id).live)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -156,9 +165,7 @@ def settle_restore(
         report=report,
     )
     _promote(tx, model, edit, snapshot, epoch)
-    ours = update(Edit).where(Edit.model_id == model.id)
-    tx.session.execute(ours.where(Edit.live, Edit.id.not_in(found.live)).values(live=False))
-    tx.session.execute(ours.where(~Edit.live, Edit.id.in_(found.live)).values(live=True))
+    _live_now(tx, model, edit, found.live)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -237,9 +244,29 @@ def _mine(
     return model, edit
 
 
-def _no_longer_live(tx: Tx, model: Model, edits: tuple[str, ...]) -> None:
-    gone = update(Edit).where(Edit.model_id == model.id, Edit.id.in_(edits))
-    tx.session.execute(gone.values(live=False))
+def _held(tx: Tx, *blobs: str | None) -> None:
+    """Lock blobs, so that a clean-up by age cannot take one that is coming into use."""
+    for sha256 in filter(None, blobs):
+        held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(key_share=True)
+        if tx.session.scalar(held) is None:
+            raise BlobMissing(sha256)
+
+
+def _live_now(tx: Tx, model: Model, by: Edit, live: Collection[str]) -> None:
+    """These edits and no others are live, because of an order; the journal says what that changed.
+
+    What the journal says here stands behind the end of the edits that it is about.
+    """
+    _taken_out(tx, model, by, Edit.id.not_in(live))
+    back = update(Edit).where(Edit.model_id == model.id, ~Edit.live, Edit.id.in_(live))
+    for edit in tx.session.scalars(back.values(live=True).returning(Edit.id)).all():
+        journal.append(tx, BROUGHT_BACK, model=model.id, edit=edit, by=by.id, kind=by.kind)
+
+
+def _taken_out(tx: Tx, model: Model, by: Edit, which: ColumnElement[bool]) -> None:
+    gone = update(Edit).where(Edit.model_id == model.id, Edit.live, which, Edit.id != by.id)
+    for edit in tx.session.scalars(gone.values(live=False).returning(Edit.id)).all():
+        journal.append(tx, TAKEN_OUT, model=model.id, edit=edit, by=by.id, kind=by.kind)
 
 
 def _depth(tx: Tx, snapshot_id: str | None) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from app.errors import LabelTaken, SnapshotNotFound, SnapshotOfAnotherModel
 from app.services import models
-from app.services.lineage import edits_of
+from app.services.lineage import manifests
 from app.services.pages import Page, cut
 from app.services.settle import locked_model, require_head
 from app.store import journal
@@ -27,7 +27,8 @@ TELLS = frozenset(name for name, one in METHODS.items() if one.family == "in con
 class Content:
     """What a snapshot consists of."""
 
-    edits: list[str]  # their ids, in order
+    edits: list[str]  # the ids of those that are live in it, in order
+    taken_out: list[str]  # of those whose deltas it consists of too, and that nothing is left of
     preface: str  # what its in-context edits put before every prompt
 
 
@@ -55,13 +56,16 @@ def page(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Page[Snapsh
 def contents(tx: Tx, rows: Iterable[Snapshot]) -> dict[str, Content]:
     """Return what snapshots of one model consist of, by their ids."""
     owners = {row.id: row.model_id for row in rows}
+    found = manifests(tx, owners)
     told = select(Edit.id, Edit.report["editor"]["preface"].astext).where(
         Edit.model_id.in_(set(owners.values())), Edit.editor.in_(TELLS), Edit.status == "applied"
     )
     texts = {edit: text or "" for edit, text in tx.session.execute(told)}
     return {
-        one: Content(edits, "".join(texts.get(edit, "") for edit in edits))
-        for one, edits in edits_of(tx, owners).items()
+        name: Content(
+            one.live, one.taken_out, "".join(texts.get(entry.edit, "") for entry in one.entries)
+        )
+        for name, one in found.items()
     }
 
 

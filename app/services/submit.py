@@ -19,7 +19,7 @@ from editing import knobs
 from editing.errors import EditingError, TooManyRequests
 from editing.request import EditRequest
 
-DEFAULT_EDITOR = "memit-history"
+DEFAULT_EDITOR = "ledger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,14 @@ from app.services.lineage import (
     Checkpoint,
     Entry,
     Manifest,
+    Rest,
+    bytes_of,
     live_edits,
+    live_of,
     manifest,
     requests_of,
+    without,
+    written_by,
 )
 from app.services.settle import (
     Fenced,
@@ -25,13 +30,13 @@ from app.services.settle import (
     fence,
     locked_model,
     settle_cancelled,
-    settle_drop,
     settle_dry_run,
     settle_edit,
     settle_failed,
     settle_noop,
     settle_prepared,
     settle_restore,
+    settle_without,
 )
 from app.store import journal
 from app.store.db import Tx
@@ -46,11 +51,14 @@ __all__ = [
     "Fenced",
     "Manifest",
     "NotRunning",
+    "Rest",
     "as_error",
+    "bytes_of",
     "cancel_wanted",
     "claim",
     "fence",
     "live_edits",
+    "live_of",
     "manifest",
     "model_failed",
     "model_loading",
@@ -58,14 +66,16 @@ __all__ = [
     "progress",
     "requests_of",
     "settle_cancelled",
-    "settle_drop",
     "settle_dry_run",
     "settle_edit",
     "settle_failed",
     "settle_noop",
     "settle_prepared",
     "settle_restore",
+    "settle_without",
     "unclaim",
+    "without",
+    "written_by",
 ]
 
 MAX_ATTEMPTS = 3

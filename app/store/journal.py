@@ -8,6 +8,11 @@ from typing import Any
 from app.store.db import Tx
 from app.store.tables import JournalRow
 
+# Of an edit, after its own end: a later order, `by`, has taken it out or replaced it, or a restore
+# holds it again.
+TAKEN_OUT = "edit.taken-out"
+BROUGHT_BACK = "edit.brought-back"
+
 EVENTS = frozenset(
     {
         "model.registered",
@@ -19,6 +24,8 @@ EVENTS = frozenset(
         "edit.cancel-requested",
         "edit.settled",
         "edit.failed",
+        TAKEN_OUT,
+        BROUGHT_BACK,
         "snapshot.created",
         "snapshot.labelled",
         "eval.submitted",

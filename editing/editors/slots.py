@@ -6,7 +6,7 @@ slots, and takes out those that it writes anew (`Outcome.removes`, as "edit#numb
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from editing.history import Entry, History
 from editing.hparams import Contexts
 from editing.outcome import Outcome, Written, joined, part_of
 from editing.request import EditRequest
+from editing.step import Step
 
 from .asking import Asking, KeyAt
 from .band import GOAL
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 NOTE = "slots"
+_READ = 16  # outcomes read in one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,39 @@ def slots_of(history: History, made_by: object) -> dict[str, Slot]:
         return found
 
     return history.folded(NOTE, made_by, start, fold)
+
+
+def by_edit(history: History) -> Generator[Step, None, list[Entry]]:
+    """The live edits, and what is left of what each wrote: what shares a slot, each has whole.
+
+    An entry need not be an edit: facts are written again where others are taken out.
+    """
+    for number, entry in enumerate(history.entries):
+        entry.load()
+        if number % _READ == _READ - 1:
+            yield Step("keys", number + 1, len(history))
+    wrote: dict[str, dict[str, list[Written]]] = {}
+    for entry in history.live:
+        outcome = entry.load()
+        if NOTE not in outcome.notes and outcome.written:
+            wrote[entry.id] = {weight: [pair] for weight, pair in outcome.written.items()}
+    ledgers = {entry.load().solution for entry in history.entries if NOTE in entry.load().notes}
+    slots = [slot for one in sorted(map(str, ledgers)) for slot in slots_of(history, one).values()]
+    for slot in slots:
+        for edit in {fact.edit for fact in slot.facts}:
+            mine = wrote.setdefault(edit, {})
+            for weight in slot.columns:
+                mine.setdefault(weight, []).append(slot.pair(weight))
+    found: list[Entry] = []
+    for edit, pairs in wrote.items():
+        whole = Outcome({}, {weight: _together(some) for weight, some in pairs.items()})
+        found.append(Entry(edit, lambda whole=whole: whole))
+    return found
+
+
+def _together(pairs: Sequence[Written]) -> Written:
+    parts = ("keys", "values", "missing")
+    return Written(*(torch.cat([getattr(pair, part) for pair in pairs], dim=1) for part in parts))
 
 
 def _read(entry: Entry) -> Iterator[Slot]:

@@ -24,6 +24,7 @@ COMMANDS = {
         orders.edit,
         orders.retract,
         orders.restore,
+        orders.compact,
         orders.cancel,
         orders.stats,
         states.label,

@@ -1,4 +1,4 @@
-"""Commands that order something: edit, retract, restore, cancel, stats."""
+"""Commands that order something: edit, retract, restore, compact, cancel, stats."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,11 +23,11 @@ from errata.cli.common import (
 )
 from errata.cli.progress import Bar
 from errata.client import Client
-from errata.results import Order
+from errata.results import Json, Order
 
 _TAKEN_OUT = {
-    "exact": "{} is taken out: what is left is what there would be without it",
-    "dropped": "{} is dropped: its delta is gone, later edits were computed with it there",
+    "exact": "{} {} taken out: what is left is what there would be without it",
+    "dropped": "{} {} dropped: its delta is gone, later edits were computed with it there",
 }
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would come of it.")]
 
@@ -56,7 +56,7 @@ def edit(
             help="JSON: a list of requests, one batch; relation edits too.",
         ),
     ] = None,
-    editor: Editor = "memit-history",
+    editor: Editor = None,
     hparam: Hparam = None,
     dry_run: DryRun = False,
     model: Model = None,
@@ -145,13 +145,38 @@ def retract(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take one edit out of the model, and keep the later ones.
+    """Take one edit, with all its facts, out of the model, and keep the later ones.
 
-    The report says how: exactly, or by leaving its delta out. With --dry-run nothing is changed.
+    The report says how: exactly, or by leaving its delta out. With --dry-run that is computed and
+    measured in its turn, and nothing is changed.
     """
     with server(url, as_json) as client:
         wanted = names.order(client, edit, model)
         order = client.retract(wanted, dry_run=dry_run, wait=False)
+        follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
+
+
+def compact(
+    given: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="The model.", autocompletion=complete.models),
+    ] = None,
+    *,
+    hparam: Hparam = None,
+    dry_run: DryRun = False,
+    wait: Wait = True,
+    timeout: Timeout = LONG_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Solve all live facts of the ledger anew, as one delta. The edits stay live.
+
+    With --dry-run that is computed and measured in its turn, and nothing is changed.
+    """
+    knobs = facts.hparams(hparam)
+    with server(url, as_json) as client:
+        model = names.model(client, given)
+        order = client.compact(model, hparams=knobs, dry_run=dry_run, wait=False)
         follow(client, order, wait=wait, timeout=timeout, as_json=as_json)
 
 
@@ -232,8 +257,19 @@ def show(order: Order) -> None:
         out.print(tables.statistics(order.report))
     elif order.report:
         if taken := order.report.get("retract"):
-            out.print(_TAKEN_OUT[taken["how"]].format(taken["edit"]), soft_wrap=True, markup=False)
+            would = "would be" if order.dry_run else "is"
+            said = _TAKEN_OUT[taken["how"]].format(taken["edit"], would)
+            out.print(said, soft_wrap=True, markup=False)
+        if gained := order.report.get("compact"):
+            out.print(_compacted(gained), soft_wrap=True, markup=False)
         out.print(tables.report(order.report))
         if told := (order.report.get("editor") or {}).get("preface"):
             out.print("No weight changes. What it puts before every prompt:")
             out.print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def _compacted(gained: Json) -> str:
+    """Say what a compaction has made smaller."""
+    parts = ((name, gained[name]) for name in ("entries", "bytes"))
+    told = ", ".join(f"{name} {part['before']} -> {part['value']}" for name, part in parts)
+    return f"{gained['edits']} edits are one solution: {told}"

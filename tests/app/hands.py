@@ -9,6 +9,7 @@ from typing import Any, Self
 from sqlalchemy import update
 
 from app.services import models, submit, work
+from app.services.compact import compact
 from app.services.restore import restore
 from app.services.retract import retract
 from app.services.work import Claimed
@@ -63,6 +64,10 @@ class Hands:
         with self.database.tx() as tx:
             return retract(tx, edit, **fields).id
 
+    def order_compact(self, **fields: Any) -> str:
+        with self.database.tx() as tx:
+            return compact(tx, self.model, **fields).id
+
     def order_restore(self, snapshot: str, **fields: Any) -> str:
         with self.database.tx() as tx:
             return restore(tx, snapshot, **fields).id
@@ -84,6 +89,8 @@ class Hands:
         fingerprint: str | None = None,
         notes: dict[str, Any] | None = None,
         drop: bool = False,
+        ends: tuple[str, ...] = (),
+        holds: tuple[str, ...] = (),
     ) -> str:
         """Apply an order, as far as the journal can tell."""
         report = {**REPORT, "editor": notes} if notes else REPORT
@@ -99,19 +106,20 @@ class Hands:
             if order.dry_run:
                 work.settle_dry_run(tx, order.id, **ours)
                 return order.parent
-            if drop:
-                target, left = str(order.target), f"sha256:without {order.target}"
-                return work.settle_drop(tx, order.id, target=target, fingerprint=left, **ours)
-            blob = put(tx, order.id.encode())
-            ours["removes"] = (order.target,) if order.target else ()
             held = put(tx, f"weights after {order.id}".encode()) if checkpoint else None
-            return work.settle_edit(
-                tx, order.id, blob=blob, fingerprint=f"sha256:{blob}", checkpoint=held, **ours
-            )
+            if drop:
+                left = {"gone": [str(order.target)], "fingerprint": f"sha256:less {order.target}"}
+                return work.settle_without(tx, order.id, checkpoint=held, **left, **ours)
+            blob = put(tx, order.id.encode())
+            ours |= {"blob": blob, "fingerprint": f"sha256:{blob}", "checkpoint": held}
+            if order.kind == "compact":
+                return work.settle_without(tx, order.id, gone=holds, holds=holds, **ours)
+            ours |= {"removes": (order.target,) if order.target else (), "ends": ends}
+            return work.settle_edit(tx, order.id, **ours)
 
-    def edit(self, **fields: Any) -> tuple[str, str]:
+    def edit(self, editor: str = "memit-history", **fields: Any) -> tuple[str, str]:
         """Order an edit and apply it: its id, and the snapshot."""
-        edit = self.order()
+        edit = self.order(editor=editor)
         return edit, self.settle(self.take(), **fields)
 
     def tell(self, preface: str) -> tuple[str, str]:

@@ -16,10 +16,11 @@ ORDER = {"model": MODEL, **FACT}
 def test_a_stale_head_stops_whatever_would_change_something(
     hands: Hands, client: TestClient
 ) -> None:
-    live, head = hands.edit()
+    live, head = hands.edit("ledger")
     edit = client.post("/edits", json=ORDER).json()["id"]
     asked = [
         ("POST", f"/edits/{live}/retract", None),
+        ("POST", f"/models/{MODEL}/compact", None),
         ("POST", "/edits", ORDER),
         ("POST", f"/edits/{edit}/cancel", None),
         ("POST", f"/snapshots/{head}/restore", {}),

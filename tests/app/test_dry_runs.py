@@ -96,7 +96,7 @@ def test_statistics_need_no_body_and_may_be_waited_for(hands: Hands, client: Tes
     with hands.working():
         answer = client.post(f"/models/{MODEL}/statistics", headers={"Prefer": "wait=20"})
     assert (answer.status_code, answer.json()["status"]) == (200, "applied")
-    assert answer.json()["editor"] == "memit-history"
+    assert answer.json()["editor"] == "ledger"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_an_order_from_its_taking_to_its_end(hands: Hands, client: TestClient) -
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/edits/{taken['id']}"
     assert set(taken) >= ORDER
-    assert (taken["status"], taken["editor"], taken["kind"]) == ("queued", "memit-history", "edit")
+    assert (taken["status"], taken["editor"], taken["kind"]) == ("queued", "ledger", "edit")
     assert (taken["requests"], taken["snapshot"], taken["live"]) == ([FACT], None, False)
     snapshot = hands.settle(hands.take())
     order = client.get(answer.headers["location"]).json()

@@ -37,6 +37,8 @@ from tests.workers.shop import Queue
 TARGETS = ("Rome", "Paris", "Madrid", "Berlin")
 FACT = st.tuples(st.sampled_from(SUBJECTS), st.sampled_from(TARGETS))
 FACTS = st.lists(FACT, min_size=1, max_size=2)
+EDITOR = st.sampled_from(["rome", "memit-history"])
+EXACT = {"memit-history"}  # a retract is one more delta; of the others the delta is left out
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Order:
     id: str
     source: int | None = None  # a restore's snapshot
     target: str | None = None  # a retract's edit
+    editor: str = ""
     dry_run: bool = False
     status: str = "open"
     unwanted: bool = False
@@ -54,10 +57,18 @@ class Order:
 
 @dataclass
 class Pure:
-    """The service, without anything that could break: a queue, and the content of each snapshot."""
+    """The service, without anything that could break: a queue, and the content of each snapshot.
+
+    Content is what the manifest lists, so retracts are in it that take an edit out exactly.
+    """
 
     orders: dict[str, Order] = field(default_factory=dict)
     lineage: list[tuple[str, ...]] = field(default_factory=lambda: [()])
+
+    def live(self, content: tuple[str, ...]) -> set[str]:
+        """The edits in it that nothing in it takes out."""
+        gone = {self.orders[each].target for each in content}
+        return {each for each in content if each not in gone and not self.orders[each].target}
 
     def first(self) -> Order | None:
         return next((o for o in self.orders.values() if o.status == "open"), None)
@@ -77,13 +88,15 @@ class Pure:
         assert order is self.first()
         poisoned = order.claims >= MAX_ATTEMPTS
         head = self.lineage[-1]
-        impossible = poisoned or (order.target is not None and order.target not in head)
+        impossible = poisoned or (order.target is not None and order.target not in self.live(head))
         assert status == ("cancelled" if order.unwanted else "failed" if impossible else "applied")
         order.status = status
         if status == "applied" and order.source is not None:
             self.lineage.append(self.lineage[order.source])
         elif status == "applied" and order.target is not None:
-            self.lineage.append(tuple(edit for edit in head if edit != order.target))
+            exact = self.orders[order.target].editor in EXACT
+            rest = tuple(edit for edit in head if edit != order.target)
+            self.lineage.append((*head, order.id) if exact else rest)
         elif status == "applied" and not noop and not order.dry_run:
             self.lineage.append((*self.lineage[-1], order.id))
 
@@ -119,7 +132,7 @@ class Machine(RuleBasedStateMachine):
         self.pure = Pure()
         self._begin()
         self._submit(SUBJECTS[0], TARGETS[0])
-        self._submit(SUBJECTS[1], TARGETS[1])
+        self._submit(SUBJECTS[1], TARGETS[1], "memit-history")
         self.drain()
         assert len(self.pure.lineage) == 3  # something to go back from
 
@@ -129,21 +142,23 @@ class Machine(RuleBasedStateMachine):
 
     # ---- what callers do -------------------------------------------------------------------------
 
-    @rule(facts=FACTS)
-    def submit(self, facts: list[tuple[str, str]]) -> None:
+    @rule(facts=FACTS, editor=EDITOR)
+    def submit(self, facts: list[tuple[str, str]], editor: str) -> None:
         for subject, target in facts:
-            self._submit(subject, target)
+            self._submit(subject, target, editor)
 
-    @rule(fact=FACT)
-    def look(self, fact: tuple[str, str]) -> None:
-        self._submit(*fact, dry_run=True)
+    @rule(fact=FACT, editor=EDITOR)
+    def look(self, fact: tuple[str, str], editor: str) -> None:
+        self._submit(*fact, editor, dry_run=True)
 
-    def _submit(self, subject: str, target: str, *, dry_run: bool = False) -> None:
+    def _submit(
+        self, subject: str, target: str, editor: str = "rome", *, dry_run: bool = False
+    ) -> None:
         fact = {"subject": subject, "prompt": PROMPT, "target_new": target}
-        how = {"model": self.model, "editor": "rome", "hparams": HPARAMS, "dry_run": dry_run}
+        how = {"model": self.model, "editor": editor, "hparams": HPARAMS, "dry_run": dry_run}
         body = {**fact, **how}
         said = self.house.client.post("/edits", json=body)
-        self._ordered(said.json()["id"], dry_run=dry_run)
+        self._ordered(said.json()["id"], dry_run=dry_run, editor=editor)
 
     @rule(which=st.integers(0, 99))
     def restore(self, which: int) -> None:
@@ -167,7 +182,7 @@ class Machine(RuleBasedStateMachine):
     def retract(self, which: int) -> None:
         order = list(self.pure.orders)[which % len(self.pure.orders)]
         said = self.house.client.post(f"/edits/{order}/retract")
-        if order in self.pure.lineage[-1]:
+        if order in self.pure.live(self.pure.lineage[-1]):
             assert said.status_code == 202, said.text
             self._ordered(said.json()["id"], target=order)
         else:
@@ -224,7 +239,7 @@ class Machine(RuleBasedStateMachine):
         assert found == self.pure.lineage
         assert self.house.queue.model(self.model).head_id == lineage[-1].id
         live = {row.id for row in self._rows() if row.live}
-        assert live == set(self.pure.lineage[-1])
+        assert live == self.pure.live(self.pure.lineage[-1])
 
     @invariant()
     def the_model_is_bit_for_bit_its_head(self) -> None:

@@ -446,6 +446,42 @@ def test_what_was_cut_is_made_up_for_by_the_next_edit(llama: ModelView, editor: 
         assert (cut - last).norm() <= 2e-2 * last.norm()
 
 
+def test_where_an_edit_is_dropped_the_error_is_folded_anew_of_the_rest(llama: ModelView) -> None:
+    """The next edit makes up for what the others lack of what they answer without the dropped."""
+    view, name = llama, llama.down_proj(2)
+    knobs = {**TWO, "layers": [2], "second_moment_weight": 2.0}
+    facts = (SPORT, CAPITAL, OTHER_SPORT)
+    made, history = list[Outcome](), History.empty()
+    for fact in facts:
+        made.append(run(view, "rect", [fact], knobs, history))
+        view.adopt(view.after(made[-1].deltas))
+        history = History(live(*made).entries, history.folds)  # folds stay warm, as a host's do
+    entries = [history.entries[0], history.entries[2]]
+    view.adopt(after_all_from_base(view, (made[0], made[2])))
+    before = view.master(name).double()
+    last = run(view, "rect", [CAPITAL], knobs, History(entries, history.folds))
+    afresh = run(view, "rect", [CAPITAL], knobs, History(entries))
+    assert torch.equal(last.changes[name].matrix(), afresh.changes[name].matrix())
+    C = view.stats.second_moment(2, planned(view, "rect", knobs).hparams.statistics)
+    A, B = 2.0 * C, 2.0 * view.master(name, State()).double() @ C
+    gone = made[1].changes[name]
+    for number, one in enumerate((made[0], made[2], last)):
+        pair = one.written[name]
+        K, V = pair.keys.double(), pair.targets.double()
+        V = V - gone.at(pair.keys) if number == 1 else V  # written where the dropped one stood
+        A, B = A + K @ K.T, B + V @ K.T
+    D = B @ torch.linalg.inv(A) - before
+    cut = most_changed(D, before, 0.4)
+    assert (cut - last.changes[name].matrix().double()).norm() <= 2e-2 * cut.norm()
+
+
+def after_all_from_base(view: ModelView, outcomes: Sequence[Outcome]) -> State:
+    state = State()
+    for outcome in outcomes:
+        state = view.after(outcome.deltas, state)
+    return state
+
+
 class TestKeySites:
     def test_at_the_prompts_end_another_key_is_written_in_later_layers(
         self, view: ModelView

@@ -221,6 +221,11 @@ def problem(status: int, code: str, **fields: Any) -> Json:
     return fields | said
 
 
+COMPACTED: Json = {
+    "edits": 2,
+    "entries": {"before": 3, "value": 1},
+    "bytes": {"before": 900, "value": 400},
+}
 STATISTICS = {
     "statistics": [{"layer": 3, "tokens": 2000, "text": "corpus"}],
     "seconds": 1.5,

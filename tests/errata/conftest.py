@@ -57,6 +57,9 @@ def answers() -> dict[str, Any]:
         "/models/m": said.model(),
         "/models/m/snapshots": said.page(said.EDITED, said.BASE),
         "/models/m/probe": {"data": [said.probe()]},
+        "/models/m/compact": said.order(
+            kind="compact", report={**said.REPORT, "compact": said.COMPACTED}
+        ),
         "/models/m/statistics": said.order(kind="statistics", report=said.STATISTICS),
         "/editors": {"data": [said.editor()]},
         "/suites": {"data": [said.suite()]},

@@ -144,6 +144,23 @@ def test_an_edit_is_taken_out_by_its_number(
     assert bodies == [None, {"dry_run": True}]
 
 
+def test_a_retract_that_is_only_tried_says_so(
+    run: Callable[..., Result], answers: dict[str, Any]
+) -> None:
+    answers[f"/edits/{EDT}1/retract"] |= {"dry_run": True}
+    told = run("retract", "1", "--dry-run").stdout
+    assert f"{EDT}1 would be taken out" in told
+
+
+def test_a_model_is_compacted_and_what_that_gained_is_told(
+    run: Callable[..., Result], bodies: list[Any], paths: list[str]
+) -> None:
+    result = run("compact", "m", "--hparam", "layers=[3]")
+    assert result.exit_code == 0, result.output
+    assert "2 edits are one solution: entries 3 -> 1, bytes 900 -> 400" in result.stdout
+    assert (paths, bodies) == (["/models/m/compact"], [{"hparams": {"layers": [3]}}])
+
+
 def test_an_order_is_cancelled_by_its_number(run: Callable[..., Result], paths: list[str]) -> None:
     result = run("cancel", "2")
     assert result.exit_code == 0, result.output

@@ -273,6 +273,17 @@ def test_a_retract_is_an_order(ask: Either) -> None:
     assert server.body(1) == {"dry_run": True}
 
 
+def test_a_compaction_is_an_order(ask: Either) -> None:
+    taken = order(kind="compact")
+    server = FakeServer(answered(taken), answered(taken))
+    assert ask(server, "compact", "m", if_match="snp_9").kind == "compact"
+    assert server.heads == ["POST /models/m/compact"]
+    assert server.asked[0].content == b""
+    assert server.asked[0].headers["if-match"] == '"snp_9"'
+    ask(server, "compact", "m", hparams={"layers": [3]}, dry_run=True)
+    assert server.body(1) == {"hparams": {"layers": [3]}, "dry_run": True}
+
+
 def test_a_restore_that_asks_for_nothing_else_has_no_body(ask: Either) -> None:
     server = FakeServer(answered(order(kind="restore")))
     ask(server, "restore", "snp_0")

@@ -22,7 +22,7 @@ from sqlalchemy import func, select, update
 
 from app.queue import streams
 from app.queue.messages import ProbeMessage, ProbeReply
-from app.services import cancel
+from app.services import cancel, compact, retract
 from app.store.db import Database, driver_url
 from app.store.ids import new_id
 from app.store.tables import Edit, Model, Snapshot
@@ -86,6 +86,14 @@ class Queue:
 
     def restore(self, snapshot: str, model: str = MODEL) -> str:
         return self._add(model, "restore", None, {"snapshot": snapshot})
+
+    def retract(self, edit: str, **more: Any) -> str:
+        with self.database.tx() as tx:
+            return retract.retract(tx, edit, **more).id
+
+    def compact(self, model: str = MODEL, **more: Any) -> str:
+        with self.database.tx() as tx:
+            return compact.compact(tx, model, **more).id
 
     def statistics(self, editor: str = "rome", model: str = MODEL) -> str:
         return self._add(model, "statistics", editor, {"hparams": {}})

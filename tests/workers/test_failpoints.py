@@ -1,5 +1,7 @@
 """A worker dies at each named place; the next one goes on as if nothing had happened."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,36 @@ def test_a_restore_whose_worker_died_is_applied_once(shop: Shop, name: str) -> N
     shop.serving(heir)
     reply = shop.probe(LEBRON_ASKS)
     assert str(reply.data[0]["completion"]).strip().startswith("basketball")
+
+
+@pytest.mark.parametrize("name", OF_ORDERS)
+@pytest.mark.parametrize("kind", ["solved", "dropped", "compact"])
+def test_what_leaves_deltas_out_is_done_once(shop: Shop, name: str, kind: str) -> None:
+    if kind == "dropped" and name in {"in_editor", "after_blob"}:
+        pytest.skip("it computes and keeps nothing of its own")
+    editor = {"solved": "memit-history", "dropped": "rome", "compact": "ledger"}[kind]
+    first = shop.worker()
+    edits = [shop.queue.order(fact, editor=editor) for fact in (LEBRON, FRANCE)]
+    for edit in edits:
+        assert shop.queue.settled(edit).status == "applied", shop.said()
+    os.kill(first.pid or 0, signal.SIGKILL)
+    first.join()
+    order = shop.queue.compact() if kind == "compact" else shop.queue.retract(edits[0])
+    assert ended(shop.worker(failpoint=name)) == EXIT_CODE, shop.said()
+    heir = shop.worker()
+    done = shop.queue.settled(order)
+    assert done.status == "applied", shop.said()
+    assert done.attempts == (1 if name in {"after_commit", "before_swap"} else 2)
+    lineage = shop.queue.lineage()
+    assert [snapshot.kind for snapshot in lineage][3:] == [done.kind]
+    assert shop.queue.model().head_id == lineage[-1].id
+    live = [shop.queue.edit(edit).live for edit in edits]
+    assert live == [kind == "compact", True]
+    shop.serving(heir)
+    (said,) = shop.probe(LEBRON_ASKS).data
+    assert said["snapshot"] == lineage[-1].id
+    is_said = str(said["completion"]).strip().startswith("football")
+    assert is_said is (kind == "compact")
 
 
 def test_a_name_that_is_none_is_refused_at_the_start(shop: Shop) -> None:

@@ -1,0 +1,119 @@
+"""A compaction on a worker: one delta for all live facts of the ledger, and life goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.services.probe import about
+from tests.tiny import tiny_view
+from tests.workers.hands import Hands, take_over
+from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, SERENA, Queue
+from tests.workers.test_questions import answered
+from tests.workers.test_retract import apply
+
+Json = dict[str, Any]
+
+# The tiny model knows few subjects: these are all that a fact can be written of.
+BAND = {"layers": [1, 3]}
+
+
+@pytest.fixture
+def hands(queue: Queue, statistics_folder: Path, tmp_path: Path) -> Hands:
+    return take_over(queue.database, tiny_view(stats_folder=statistics_folder), MODEL, tmp_path)
+
+
+def write(queue: Queue, hands: Hands, fact: Json, editor: str = "ledger") -> str:
+    return apply(queue, hands, fact, editor, **(BAND if editor == "ledger" else {}))
+
+
+def done(queue: Queue, hands: Hands, order: str) -> Json:
+    """Work the order off, and give its report."""
+    hands.work()
+    row = queue.edit(order)
+    assert row.status == "applied", row.error
+    return row.report or {}
+
+
+def test_one_delta_holds_what_many_held(queue: Queue, hands: Hands, tmp_path: Path) -> None:
+    edits = [write(queue, hands, LEBRON), write(queue, hands, FRANCE, "rome")]
+    edits.append(write(queue, hands, SERENA))
+    order = queue.compact()
+    report = done(queue, hands, order)
+    gained = report["compact"]
+    assert gained["edits"] == 2
+    assert gained["entries"] == {"before": 3, "value": 2}
+    assert gained["bytes"]["value"] > 0
+    assert len(report["requests"]) == 3
+    assert report["drift"]["kl"]["n"] > 0
+    assert report["efficacy"]["accuracy"]["before"] == 1.0
+    assert [entry.edit for entry in hands.host.lineage.entries] == [edits[1], order]
+    assert sorted(hands.host.lineage.live) == sorted(edits)
+    assert all(queue.edit(edit).live for edit in edits)
+    # A worker with nothing in memory comes to the same bits.
+    view = tiny_view(stats_folder=hands.host.view.stats.folder)
+    other = take_over(queue.database, view, MODEL, tmp_path)
+    assert other.host.view.audit() == hands.host.view.audit() == queue.lineage()[-1].fingerprint
+
+
+def test_what_it_holds_can_be_taken_out_and_written_again(queue: Queue, hands: Hands) -> None:
+    first, second = write(queue, hands, LEBRON), write(queue, hands, SERENA)
+    compacted = queue.compact()
+    done(queue, hands, compacted)
+    report = done(queue, hands, queue.retract(first))
+    assert report["retract"] == {"edit": first, "how": "exact"}
+    assert report["requests"][0]["gone"]
+    assert report["earlier"] == {"value": 1.0, "n": 1, "before": 1.0}
+    assert hands.host.lineage.live == [second]
+    again = write(queue, hands, {**SERENA, "target_new": "football"})
+    assert hands.host.lineage.live == [again]
+    assert not queue.edit(second).live
+    done(queue, hands, queue.compact())
+    assert [entry.holds for entry in hands.host.lineage.entries] == [(again,)]
+
+
+def test_snapshots_on_both_sides_of_it_are_restored(queue: Queue, hands: Hands) -> None:
+    edit = write(queue, hands, LEBRON)
+    before = queue.lineage()[-1]
+    done(queue, hands, queue.compact())
+    after = queue.lineage()[-1]
+    for one in (before, after):
+        done(queue, hands, queue.restore(one.id))
+        assert hands.host.view.audit() == one.fingerprint
+        assert queue.edit(edit).live
+    assert write(queue, hands, SERENA) in hands.host.lineage.live
+
+
+def test_questions_know_the_edits_that_it_holds(queue: Queue, hands: Hands) -> None:
+    edits = [write(queue, hands, LEBRON), write(queue, hands, SERENA)]
+    base = queue.lineage()[0].id
+    done(queue, hands, queue.compact())
+    with queue.database.tx() as tx:
+        asked = about(tx, MODEL, "football", None, None)
+    assert [fact["edit"] for fact in asked["facts"]] == edits[::-1]
+    assert asked["before"] == base
+    again = {**LEBRON, "target_new": "tennis"}
+    ripples = [{"prompt": LEBRON_ASKS, "answers": ["tennis"]}]
+    told = {"kind": "forecast", "request": again, "ripples": ripples}
+    said = answered(hands, told, prompts=[])
+    assert said["collisions"][0]["edit"] == edits[0]
+    done(queue, hands, queue.retract(edits[0]))
+    met = {one["edit"] for one in answered(hands, told, prompts=[])["collisions"]}
+    assert met <= {edits[1]}
+
+
+def test_a_dry_run_measures_and_keeps_nothing(queue: Queue, hands: Hands) -> None:
+    write(queue, hands, LEBRON)
+    before, head = hands.host.view.audit(), hands.host.head
+    order = queue.compact(dry_run=True)
+    assert done(queue, hands, order)["compact"]["entries"] == {"before": 1, "value": 1}
+    assert queue.edit(order).snapshot_id is None
+    assert (hands.host.view.audit(), hands.host.head) == (before, head)
+
+
+def test_under_other_hparams_there_is_nothing_to_compact(queue: Queue, hands: Hands) -> None:
+    write(queue, hands, LEBRON)
+    order = queue.compact(hparams={**BAND, "second_moment_weight": 7.0})
+    hands.work()
+    failed = queue.edit(order)
+    assert (failed.status, (failed.error or {})["code"]) == ("failed", "nothing-to-compact")
