@@ -9,6 +9,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ Row = dict[str, Any]
 # Told apart by mark too, so that a grey print says the same.
 _COLORS = ("#08306b", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#666666", "#8b1a1a")
 _MARKS = "oDs^vPX*"
+_FAR = 10.0  # times the unedited perplexity, from which on only a logarithm shows the others
 _PARTS = {"S": ("S", "ES", "PS", "NS"), "score": ("score", "efficacy", "generality", "loc_agree")}
 _TITLES = {
     "S": "S, harmonic mean of the three",
@@ -65,10 +67,15 @@ def _panel(panel: "Axes", rows: Sequence[Row], name: str) -> None:
     if before[0][1] is not None:
         panel.plot(*zip(*before, strict=True), color="black", linewidth=0.8, linestyle=":")
     panel.set_xscale("log")
+    panel.set_xticks(sorted({row["n"] for row in rows}))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    panel.xaxis.set_minor_locator(NullLocator())
     if f"{name}_low" in rows[0]:
         panel.set_ylim(0, 103)
-    elif name == "perplexity":
+    elif name == "perplexity" and max(row[name] for row in rows) > _FAR * rows[0][f"{name}_before"]:
         panel.set_yscale("log")
+    else:
+        panel.set_ylim(bottom=0)
     panel.set_title(_TITLES[name], fontsize=9)
     panel.set_xlabel("edits made", fontsize=8)
     panel.tick_params(labelsize=8)

@@ -11,6 +11,14 @@ Json = dict[str, Any]
 _HEADLINE = {"counterfact": "S", "zsre": "score"}
 _APART = ("model", "given", "start", "seed", "target")  # what tells runs of one editor apart
 
+_CAPTION = """\
+In percent, with bootstrap 95 % intervals over records; in parentheses the unedited model on the \
+same questions. All records so far are asked at each checkpoint. A failed edit counts as not \
+answered; a record that a later one contradicts is asked for the later one's answer. Perplexity \
+on the project's neutral texts and on running text{named}, unedited -> now; growth: norm over its \
+base norm, of the weight that grew most. CPU-s an edit: the median of the last ten, of the edit \
+alone."""
+
 
 def written(runs: Sequence[Path], out: Path) -> tuple[str, list[Path]]:
     """The table, and the files that were written below `out`."""
@@ -86,14 +94,7 @@ def _about(dataset: str, summaries: Sequence[Json]) -> list[str]:
 
 
 def _notes(summaries: Sequence[Json]) -> list[str]:
-    lines = [
-        "In percent, with bootstrap 95 % intervals over records; in parentheses the unedited "
-        "model on the same questions. All records so far are asked at each checkpoint. A failed "
-        "edit counts as not answered; a record that a later one contradicts is asked for the later "
-        "one's answer. Perplexity on the project's neutral texts and on running text"
-        f"{_named(summaries)}, unedited -> now; growth: norm over its base norm, of the weight that grew most. CPU-s an "
-        "edit: the median of the last ten, of the edit alone."
-    ]
+    lines = [_CAPTION.format(named=_named(summaries))]
     for name, summary in zip(names_of(summaries), summaries, strict=True):
         last = summary["checkpoints"][-1]
         told = [f"{code} {count}" for code, count in last["failures"].items()]

@@ -16,13 +16,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from benchmarks.ledger import Entry, digest
-from benchmarks.measuring import fact_from, harmonic, intervals, measured, prompts, rates
+from benchmarks.measuring import fact_from, harmonic, intervals, prompts, rates
+from benchmarks.together import facts_of
 from editing.datasets import zsre
 from editing.datasets.counterfact import counterfact_request
 from editing.datasets.files import read_records
 from editing.datasets.zsre import ZsreRecord
 from editing.evals.options import ZsreOptions
-from editing.metrics.counterfact import Compared, FactScores
+from editing.metrics.counterfact import Compared, FactScores, rivals
 from editing.metrics.tokens_accuracy import Choices
 from editing.metrics.values import interval, mean_of
 from editing.metrics.zsre import ZsreScores, measure_zsre
@@ -96,7 +97,9 @@ class CounterFact:
     ) -> list[Entry]:
         """Every prompt with its two answers."""
         requests = [self._asked(*one) for one in asked]
-        return [{"fact": asdict(fact)} for fact in finish(measured(view, requests, state))]
+        with view.showing(State()):
+            rival = finish(rivals(view, requests))
+        return [{"fact": asdict(fact)} for fact in facts_of(view, requests, rival, state)]
 
     def values(
         self, now: Sequence[Entry], before: Sequence[Entry], failed: Sequence[bool], seed: int
@@ -127,9 +130,7 @@ class CounterFact:
 
 def _facts(entries: Sequence[Entry], failed: Sequence[bool]) -> list[FactScores]:
     facts = [fact_from(entry["fact"]) for entry in entries]
-    return [
-        unanswered(fact) if lost else fact for fact, lost in zip(facts, failed, strict=True)
-    ]
+    return [unanswered(fact) if lost else fact for fact, lost in zip(facts, failed, strict=True)]
 
 
 def unanswered(fact: FactScores) -> FactScores:
