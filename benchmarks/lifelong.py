@@ -97,7 +97,7 @@ class Run:
                 for entry in self.commits
             ],
         }
-        return lay(self.chain.ledger.folder, summary)
+        return lay(self.chain.ledger.folder / "summary.json", summary)
 
     # ---- what is heard of it ---------------------------------------------------------------------
 

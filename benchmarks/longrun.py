@@ -183,9 +183,9 @@ def study_of(made: argparse.ArgumentParser, args: argparse.Namespace) -> Study:
     return Study(loaded(args), order, {"model": args.model, "threads": args.threads})
 
 
-def lay(folder: Path, summary: Json) -> Json:
+def lay(path: Path, summary: Json) -> Json:
     """Write a summary, whole or not at all."""
-    partial = folder / "summary.json.part"
+    partial = path.with_name(f"{path.name}.part")
     partial.write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8")
-    partial.replace(folder / "summary.json")
+    partial.replace(path)
     return summary

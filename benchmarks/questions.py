@@ -8,6 +8,7 @@ question) is asked for the later one's answer from then on.
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from editing.datasets import zsre
 from editing.datasets.counterfact import counterfact_request
 from editing.datasets.files import read_records
 from editing.datasets.zsre import ZsreRecord
+from editing.errors import BadRequest
 from editing.evals.options import ZsreOptions
 from editing.metrics.counterfact import Compared, FactScores, rivals
 from editing.metrics.tokens_accuracy import Choices
@@ -35,6 +37,7 @@ from editing.run import finish, under
 
 Json = dict[str, Any]
 _NEVER = Score(-float("inf"), 1, 0)
+_UNASKED = FactScores(Compared(_NEVER, Score(0.0, 1, 1)), [], [])
 _AGES = 10  # parts of a run, oldest first, whose success is told apart
 
 
@@ -95,17 +98,23 @@ class CounterFact:
     def scored(
         self, view: ModelView, asked: Sequence[tuple[int, EditRequest]], state: State
     ) -> list[Entry]:
-        """Every prompt with its two answers."""
+        """Every prompt with its two answers; `why` where an answer is none that can be scored."""
         requests = [self._asked(*one) for one in asked]
-        with view.showing(State()):
-            rival = finish(rivals(view, requests))
-        return [{"fact": asdict(fact)} for fact in facts_of(view, requests, rival, state)]
+        try:
+            with view.showing(State()):
+                rival = finish(rivals(view, requests))
+            found = facts_of(view, requests, rival, state)
+        except BadRequest as error:
+            if len(asked) == 1:
+                return [{"fact": None, "why": str(error)}]
+            return [self.scored(view, [one], state)[0] for one in asked]
+        return [{"fact": asdict(fact)} for fact in found]
 
     def values(
         self, now: Sequence[Entry], before: Sequence[Entry], failed: Sequence[bool], seed: int
     ) -> Json:
         """Intervals draw records anew, with all their prompts."""
-        facts, was = _facts(now, failed), [fact_from(entry["fact"]) for entry in before]
+        facts, was = _facts(now, failed), _facts(before, [False] * len(before))
         old, new = rates(was), rates(facts)
         old, new = {"S": harmonic(old), **old}, {"S": harmonic(new), **new}
         ends = intervals(facts, seed)
@@ -129,7 +138,7 @@ class CounterFact:
 
 
 def _facts(entries: Sequence[Entry], failed: Sequence[bool]) -> list[FactScores]:
-    facts = [fact_from(entry["fact"]) for entry in entries]
+    facts = [fact_from(entry["fact"]) if entry["fact"] else _UNASKED for entry in entries]
     return [unanswered(fact) if lost else fact for fact, lost in zip(facts, failed, strict=True)]
 
 
@@ -302,6 +311,12 @@ def holding(requests: Sequence[EditRequest], failed: Sequence[bool]) -> list[Edi
         if later is None and not lost:
             by.update(dict.fromkeys(names, request))
     return found[::-1]
+
+
+def alone(requests: Sequence[EditRequest]) -> list[int]:
+    """The numbers of requests that no other one contradicts."""
+    shared = Counter(name for request in requests for name in _names(request))
+    return [n for n, one in enumerate(requests) if all(shared[name] == 1 for name in _names(one))]
 
 
 def _names(request: EditRequest) -> list[tuple[str, str]]:

@@ -6,12 +6,13 @@ what its history reads of earlier edits is read from the blobs, a bounded part o
 Folds are made anew after a restart: to rounding, not bit for bit, what went on without one.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 
 import torch
 
-from benchmarks.ledger import Entry, Ledger
+from benchmarks.ledger import Entry, Ledger, digest
 from benchmarks.task import key_of, state_after
 from editing import history
 from editing.errors import (
@@ -28,6 +29,7 @@ from editing.model.state import State
 from editing.model.view import ModelView
 from editing.outcome import Outcome
 from editing.request import EditRequest
+from editing.retract import retract
 from editing.run import Stopwatch, finish
 from editing.step import Step
 from editing.walk import Plan, edit
@@ -116,6 +118,34 @@ class Chain:
             entry = self.ledger.put(key, self._made(work, seen))
         self._add(key, entry)
         return key, entry
+
+    def retracted(self, edit_id: str, seen: Seen | None = None) -> tuple[str, Entry]:
+        """Take one commit out and keep the later ones: exactly where the method can, else dropped.
+
+        Dropped: all other deltas are added anew, each as it was computed with the one that is gone.
+        """
+        method = self.plan.method
+        if method.metric or method.without:
+
+            def work() -> Work:
+                return retract(self.view, self.plan, self.history, edit_id)
+
+            return self.committed(digest("retract", self.name, edit_id), work, seen)
+        key = digest("drop", self.name, edit_id)
+        cpu, wall = time.process_time(), time.monotonic()
+        self._drop(edit_id)
+        took = {"cpu_s": time.process_time() - cpu, "wall_s": time.monotonic() - wall}
+        entry = self.ledger.entries.get(key) or self.ledger.put(
+            key, {"blob": None, "removes": (edit_id,), "failed": None, "why": "", **took}
+        )
+        self.name = state_after(key, entry)
+        return key, entry
+
+    def _drop(self, edit_id: str) -> None:
+        self.entries = [entry for entry in self.entries if entry.id != edit_id]
+        self.view.adopt(State())
+        for entry in self.entries:
+            self.view.adopt(self.view.after(entry.load().deltas))
 
     def _add(self, key: str, entry: Entry) -> None:
         if blob := entry["blob"]:
