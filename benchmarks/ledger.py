@@ -37,6 +37,7 @@ class Ledger:
 
     def __init__(self, runs: Path, about: Entry, *, redo: bool = False) -> None:
         """Open the ledger of what `about` describes; with `redo`, what other code made is gone."""
+        self.about = about
         text = json.dumps(about, sort_keys=True, indent=1)
         self.folder = runs / f"{about['method']}.{about['mode']}.{digest(text)[:12]}"
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,24 @@
 """A tiny model and a few facts in CounterFact's form, as the benchmarks find them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from benchmarks.longrun import Order, Study
+from benchmarks.questions import CounterFact, Options
 from benchmarks.task import Task
+from editing.datasets.counterfact import counterfact_request
+from editing.model.load import load_view
+from editing.model.view import ModelView
 from editing.request import EditRequest
+from editing.source import parse_source
 from tests.editing.facts import CAPITAL, OTHER_SPORT, SPORT, UNREACHABLE
 from tests.tiny import save_tiny
 
 MakeTask = Callable[..., Task]
+MakeStudy = Callable[..., Study]
 
 
 def record(request: EditRequest) -> dict[str, object]:
@@ -67,5 +74,33 @@ def make_task(
             "seed": 0,
         }
         return Task(**{**given, **changed})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def view(model_folder: Path, cache_folder: Path) -> ModelView:
+    return load_view(parse_source(str(model_folder)), cache=cache_folder)
+
+
+@pytest.fixture
+def make_study(view: ModelView, tmp_path: Path) -> MakeStudy:
+    """A long run's records are these facts, in this order."""
+
+    def make(
+        facts: Sequence[EditRequest] = (SPORT, CAPITAL, OTHER_SPORT), out: str = "out"
+    ) -> Study:
+        order = Order(
+            data=tmp_path,
+            dataset="counterfact",
+            start=0,
+            edits=len(facts),
+            seed=0,
+            options=Options(),
+            out=tmp_path / out,
+        )
+        study = Study(view, order, {"model": "tiny", "threads": 1})
+        study.questions = CounterFact([counterfact_request(0, record(fact)) for fact in facts])
+        return study
 
     return make
