@@ -1,7 +1,7 @@
 """The order that takes one edit out of the head and keeps the later ones.
 
-exact     the method's edits are one joint solution: solved without it, a delta of its own
-          (editing/retract.py); or the edit is a text before every prompt: left out
+exact     the method's edits are one joint solution, or entries of a memory: what takes it out
+          is a delta of its own (editing/retract.py); or it is a text before every prompt: left out
 dropped   the head is built anew without the edit's delta; later edits were computed on weights
           that had it, and the report measures what that does
 """
@@ -33,7 +33,7 @@ def run_retract(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
         raise EditNotLive(edit=target, why="the head does not hold it")
     plan = walk.Plan.of(view, order.editor or "", order.hparams)
     outcome: Outcome | None = None
-    if plan.method.metric:
+    if plan.method.takes_out:
         yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
         outcome = yield from undisturbed(
             lambda: watch.timed(retract(view, plan, host.history(), target))
