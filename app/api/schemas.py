@@ -174,6 +174,7 @@ class DiffOut(BaseModel):
     added: list[OrderBrief] = Field(description="Edits that only `to` has, oldest first.")
     same_weights: bool = Field(description="Whether the weights are equal, bit for bit.")
     same_preface: bool = Field(description="Whether prompts stand behind the same text.")
+    same_memory: bool = Field(description="Whether the same entries stand beside the weights.")
 
 
 class SnapshotOut(BaseModel):
@@ -187,7 +188,7 @@ class SnapshotOut(BaseModel):
     label: str | None
     edits: list[str] = Field(description="The edits it consists of, in order.")
     preface: str = Field(description="What stands before every prompt; in-context edits say it.")
-    fingerprint: str = Field(description="Of the weights' bits and the preface.")
+    fingerprint: str = Field(description="Of the weights' bits and what is beside them.")
     report: Json | None
     source: str | None = Field(description="The snapshot that a restore brought back.")
     edit: str | None = Field(description="The order that made it.")

@@ -23,9 +23,15 @@ class Difference:
         return any(edit.editor in snapshots.TELLS for edit in (*self.removed, *self.added))
 
     @property
+    def of_memories(self) -> bool:
+        """Whether other entries may stand beside the weights."""
+        return any(edit.editor in snapshots.KEEPS for edit in (*self.removed, *self.added))
+
+    @property
     def of_weights(self) -> bool:
         """Whether the weights may differ: what both have, they have in the same order."""
-        return any(edit.editor not in snapshots.TELLS for edit in (*self.removed, *self.added))
+        beside = snapshots.TELLS | snapshots.KEEPS
+        return any(edit.editor not in beside for edit in (*self.removed, *self.added))
 
 
 def between(tx: Tx, start: str, end: str) -> Difference:
