@@ -333,7 +333,7 @@ def test_a_checkpoint_holds_it_once(llama: ModelView) -> None:
 
 def test_it_cannot_be_exported_as_weights(llama: ModelView, tmp_path: Path) -> None:
     state = llama.after(kept(llama, [SPORT]).deltas)
-    with pytest.raises(NotInWeights, match="1 entries of a memory.*editor that changes weights"):
+    with pytest.raises(NotInWeights, match=r"1 entries of a memory.*editor that changes weights"):
         export(llama, state, tmp_path / "model")
     with pytest.raises(NotInWeights, match="a preface of 3 characters"):
         export(llama, State(preface="so "), tmp_path / "model")
