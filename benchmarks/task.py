@@ -23,6 +23,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "neurons": ("kn",),
     "learned": ("mend",),
     "in context": ("ike",),
+    "beside": ("memory",),
 }
 OTHERS = "others"
 

@@ -18,6 +18,7 @@ from .hparams import (
     LocftHparams,
     LoraHparams,
     MemitHparams,
+    MemoryHparams,
     MendHparams,
     PmetHparams,
     PruneHparams,
@@ -29,7 +30,14 @@ from .hparams.hypernetwork import MEND_WRITES
 from .measured import MODELS
 
 Family = Literal[
-    "closed form", "post-processor", "gradient", "neurons", "paths", "hypernetwork", "in context"
+    "closed form",
+    "post-processor",
+    "gradient",
+    "neurons",
+    "paths",
+    "hypernetwork",
+    "in context",
+    "side memory",
 ]
 
 Matrix = Literal["down_proj", "up_proj", "gate_proj", "attention_out", "attention_in"]
@@ -63,7 +71,12 @@ class Method:
         exact: what there would be without it. dropped: its delta is gone, but later edits were
         computed on weights that had it.
         """
-        return "exact" if self.metric or self.family == "in context" else "dropped"
+        return "exact" if self.takes_out or self.family == "in context" else "dropped"
+
+    @property
+    def takes_out(self) -> bool:
+        """Whether what takes an edit out is a delta of its own, behind the later ones."""
+        return bool(self.metric or self.without)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -299,6 +312,20 @@ METHODS: Mapping[str, Method] = {
             remembers=False,
             summary="No weight changes: the fact is told before every prompt.",
             family="in context",
+            writes=(),
+        ),
+        Method(
+            name="memory",
+            title="NeuralDB: edits as a gated key-value memory",
+            paper="2507.18028",
+            hparams=MemoryHparams,
+            entry="editing.editors.memory:edit",
+            batch=True,
+            remembers=True,
+            memory="the live entries: their keys, and the facts of those that share one",
+            without="editing.editors.memory:without",
+            summary="No weight changes: a vector is added where a key is near the subject's.",
+            family="side memory",
             writes=(),
         ),
         Method(

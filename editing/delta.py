@@ -1,11 +1,12 @@
-"""Changes of one weight: factored, of a few rows or columns, or of every entry; and of the prompt.
+"""Changes of one weight: factored, of a few rows or columns, of every entry; and of no weight.
 
     LowRank   left @ right                       what a closed form or an adapter writes
     Slices    some rows or columns               what a method writes that owns a few neurons
     Dense     a whole matrix                     what a gradient wrote
-    Preface   a text before every prompt         what a method writes that leaves the weights alone
+    Preface   a text before every prompt         what methods write that leave the weights alone
+    Memory    vectors added at certain keys
 
-Every one of them can be added to a float32 weight in one canonical order, so that a state made of
+The first three can be added to a float32 weight in one canonical order, so that a state made of
 a base and many deltas comes back bit for bit.
 """
 
@@ -175,8 +176,75 @@ class Preface:
         return Preface(self.text + later.text)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Entries that come beside one weight, and entries that go; the weight stays as it is.
+
+    Where an input k of the weight is nearest to the key of entry i, and nearer than its gate, the
+    entry's value is added to what the weight answers there. All float32:
+
+    keys   [n, d_in]   of length one
+    values [n, d_out]
+    gates  [n]         cosines
+    gone   [m, d_in]   the keys, bit for bit, of earlier entries that go
+    """
+
+    keys: Tensor
+    values: Tensor
+    gates: Tensor
+    gone: Tensor
+
+    @classmethod
+    def of(
+        cls, keys: Tensor, values: Tensor, gates: Tensor, gone: Tensor | None = None
+    ) -> "Memory":
+        """Round entries of any format to what is stored."""
+        gone = keys[:0] if gone is None else gone
+        return cls(*(part.float().contiguous() for part in (keys, values, gates, gone)))
+
+    def __len__(self) -> int:
+        return len(self.gates)
+
+    @property
+    def rank(self) -> int:
+        """No weight changes."""
+        return 0
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds, in bytes."""
+        return sum(part.nbytes for part in (self.keys, self.values, self.gates, self.gone))
+
+    def to(self, device: torch.device) -> "Memory":
+        """The same on a device."""
+        parts = (self.keys, self.values, self.gates, self.gone)
+        return Memory(*(part.to(device) for part in parts))
+
+    def then(self, later: "Memory") -> "Memory":
+        """Both, one after the other: what the later one takes out is not there any more."""
+        mine = (self.keys, self.values, self.gates)
+        if len(later.gone):
+            gone = set(_bits(later.gone))
+            kept = [at for at, bits in enumerate(_bits(self.keys)) if bits not in gone]
+            mine = tuple(part[kept] for part in mine)
+        theirs = (later.keys, later.values, later.gates)
+        come = (torch.cat([one, other]) for one, other in zip(mine, theirs, strict=True))
+        return Memory(*come, gone=torch.cat([self.gone, later.gone]))
+
+    @property
+    def standing(self) -> "Memory":
+        """What a state keeps of it: its entries, and nothing of those that went."""
+        return Memory(self.keys, self.values, self.gates, self.gone[:0])
+
+
+def _bits(keys: Tensor) -> list[bytes]:
+    """Each key [n, d_in] as bytes: equal where all bits are."""
+    return [key.tobytes() for key in keys.detach().cpu().numpy()]
+
+
 Change = LowRank | Slices | Dense  # of a weight
-Delta = Change | Preface
+Beside = Preface | Memory  # of no weight
+Delta = Change | Beside
 
 
 def tensors_of(delta: Delta) -> dict[str, Tensor]:
@@ -191,6 +259,9 @@ def tensors_of(delta: Delta) -> dict[str, Tensor]:
             return {"whole": whole}
         case Preface(text):
             return {"text": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+        case Memory(keys, values, gates, gone):
+            entries = {"entry_keys": keys, "entry_values": values, "gates": gates}
+            return {**entries, "gone": gone}
 
 
 def delta_of(parts: Mapping[str, Tensor]) -> Delta:
@@ -201,6 +272,8 @@ def delta_of(parts: Mapping[str, Tensor]) -> Delta:
         return Dense(parts["whole"])
     if "text" in parts:
         return Preface(bytes(parts["text"].tolist()).decode())
+    if "gates" in parts:
+        return Memory(parts["entry_keys"], parts["entry_values"], parts["gates"], parts["gone"])
     rows, columns = parts["shape"].tolist()
     axis: Literal[0, 1] = 1 if int(parts["axis"]) else 0
     return Slices(axis, parts["index"], parts["slices"], (rows, columns))

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .blob import read_safetensors
-from .delta import Change, Delta, Preface, delta_of, is_finite, tensors_of
+from .delta import Change, Delta, Memory, Preface, delta_of, is_finite, tensors_of
 from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
@@ -54,7 +54,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A delta for each changed weight (or the preface), what was written, and notes.
+    """A delta for each changed weight (the preface, a memory), what was written, and notes.
 
     goals: what the last edited block was asked to answer, by whatever name the method calls it,
     [d_v, n]; kept by methods that may have to write it anew.
@@ -80,7 +80,7 @@ class Outcome:
     @property
     def changes(self) -> dict[str, Change]:
         """The deltas of weights."""
-        return {name: d for name, d in self.deltas.items() if not isinstance(d, Preface)}
+        return {n: d for n, d in self.deltas.items() if not isinstance(d, Preface | Memory)}
 
     def require_finite(self) -> None:
         """Raise NonFiniteDelta before anything bad can touch a weight."""
@@ -155,7 +155,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
             # A method's deltas of one weight are of one kind.
             deltas[name] = delta if old is None else old.then(delta)  # pyright: ignore[reportArgumentType]
             pair = written.get(name)
-            if pair is not None and not isinstance(delta, Preface):
+            if pair is not None and not isinstance(delta, Preface | Memory):
                 moved = pair.values.double() + delta.at(pair.keys)
                 written[name] = Written(pair.keys, moved.float(), pair.missing)
         for name, pair in part.written.items():

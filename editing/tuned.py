@@ -6,6 +6,7 @@ model is recognised by its shape, never by its name: names are chosen by whoever
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,15 @@ def _searched(row: Mapping[str, object], **more: object) -> Mapping[str, object]
     return {n: v for n, v in row.items() if n != "second_moment_weight"} | more
 
 
+# A memory stands where MEMIT's band ends, and its vectors are searched as MEMIT's are.
+_MEMORY = {
+    model: {
+        **{name: value for name, value in row.items() if name.startswith("search.")},
+        "layers": cast("tuple[int, ...]", row["layers"])[-1:],
+    }
+    for model, row in _MEMIT.items()
+}
+
 _PUBLISHED_SOLVE = {"threshold": 2e-2, "damping": 10.0}
 _ALPHAEDIT = {model: _searched(row, **_PUBLISHED_SOLVE) for model, row in _MEMIT.items()}
 _PMET: Mapping[str, Mapping[str, object]] = {
@@ -134,6 +144,7 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "lora": _LORA,
     "kn": {"gpt-j-6b": {"threshold": 0.1}},
     "ike": {},
+    "memory": _MEMORY,
     "ctp": {},  # one setting for all models
     "mend": {},  # placed by rule as published
 }
@@ -168,6 +179,7 @@ _TRAINED_AT = {"ft-l": 0.0, "ft-m": 0.0, "locft": 0.21}
 
 # Which rule places a method's layers; the others edit a band.
 _ONE_LAYER = {"rome", "r-rome", "emmet"}
+_BAND_END = {"memory"}
 _EVERY_LAYER = {"ctp", "full-c", "lora", "kn"}  # which of them matter is what the method finds out
 
 
@@ -185,12 +197,14 @@ def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
     if method == "attention":
         low, high = (round(share * facts.layers) for share in _RELATION)
         return _ending(_RELATION[1], high - low, facts)
-    return _ending(end, round(_BAND * facts.layers), facts)
+    width = 1 if method in _BAND_END else round(_BAND * facts.layers)
+    return _ending(end, width, facts)
 
 
 def late_placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
     """The layers that `method` writes at the prompt's last token, lowest first."""
-    return _ending(_LATE, 1 if method in _ONE_LAYER else round(_BAND * facts.layers), facts)
+    one = method in _ONE_LAYER | _BAND_END
+    return _ending(_LATE, 1 if one else round(_BAND * facts.layers), facts)
 
 
 def _ending(depth: float, width: int, facts: ModelFacts) -> tuple[int, ...]:

@@ -118,7 +118,7 @@ class Snapshot(Answer):
     seq: int
     kind: str
     model: str = ""
-    fingerprint: str = ""  # of the weights' bits and the preface
+    fingerprint: str = ""  # of the weights' bits and what is beside them
     parent: str | None = None  # the state it came after
     label: str | None = None
     edits: list[str] = field(default_factory=list)  # what it consists of, in order
@@ -220,6 +220,7 @@ class Diff(Answer):
     )  # oldest first
     same_weights: bool
     same_preface: bool = True  # whether prompts stand behind the same text
+    same_memory: bool = True  # whether the same entries stand beside the weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,9 +184,7 @@ class ModelHost:
         except LOST as error:
             log.error("checkpoint.lost", model=self.model, detail=str(error))  # noqa: TRY400
             return State(), found.entries
-        device = self.view.device
-        masters = {name: master.to(device) for name, master in saved.masters.items()}
-        return State(masters, preface=saved.preface), found.after_checkpoint
+        return saved.to(self.view.device), found.after_checkpoint
 
     def audit(self, *, everything: bool = True) -> None:
         """Raise FingerprintMismatch unless the bits in the weights are those of the head.

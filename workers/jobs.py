@@ -17,6 +17,7 @@ from safetensors import safe_open
 from app.services import work
 from app.services.work import Claimed, Entry
 from editing import walk
+from editing.editors.entries import NOTE as ENTRIES
 from editing.editors.slots import NOTE as SLOTS
 from editing.model.state import State
 from editing.model.view import ModelView
@@ -30,6 +31,8 @@ from workers.host import Lineage
 from workers.patience import Work, undisturbed
 
 EARLIER = 32  # facts of earlier live edits that a promotion report asks for
+
+_KEPT = (SLOTS, ENTRIES)  # notes for later edits, and for nobody else
 
 Json = dict[str, Any]
 
@@ -56,7 +59,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     )
     after = replayed(view, outcome)
     report = yield from watch.timed(walk.promotion_report(view, requests, after, earlier))
-    report["editor"] = {name: said for name, said in outcome.notes.items() if name != SLOTS}
+    report["editor"] = {n: said for n, said in outcome.notes.items() if n not in _KEPT}
     end = {"report": report, "timings": watch.report()}
     if order.dry_run:
         yield from bench.settle(

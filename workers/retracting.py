@@ -1,8 +1,7 @@
 """The order that takes one edit out of the head, all its facts, and keeps the later edits.
 
-exact     the method's edits are one joint solution, or its memory lets one go: solved without it,
-          a delta of its own (editing/retract.py); or the edit is a text before every prompt: left
-          out
+exact     the method's edits are one joint solution, or entries of a memory: what takes it out
+          is a delta of its own (editing/retract.py); or it is a text before every prompt: left out
 dropped   the head is built anew without the edit's delta; later edits were computed on weights
           that had it, and the report measures what that does
 """
@@ -42,7 +41,7 @@ def run_retract(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
         editor, hparams = asked[0] or "", asked[1]
     method = METHODS.get(editor)
     # What an order asked for years ago need not be known any more; to drop it takes only its delta.
-    if method is not None and (method.metric or method.without):
+    if method is not None and method.takes_out:
         yield from _solved(bench, order, walk.Plan.of(host.view, editor, hparams), watch)
     else:
         told = method is not None and method.family == "in context"

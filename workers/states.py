@@ -1,7 +1,9 @@
 """What is kept in memory as long as that allows: older states for probes, deltas for replays."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
 
 from editing.delta import tensors_of
 from editing.model.state import State
@@ -38,9 +40,15 @@ class StateCache:
         tensors = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
             for state in self._states.values()
-            for tensor in (*state.masters.values(), *state.served.values())
+            for tensor in _tensors(state)
         }
         return sum(tensors.values())
+
+
+def _tensors(state: State) -> Iterator[Tensor]:
+    yield from (*state.masters.values(), *state.served.values())
+    for memory in state.memories.values():
+        yield from tensors_of(memory).values()
 
 
 class OutcomeCache:

@@ -186,6 +186,7 @@ class DiffOut(BaseModel):
     added: list[OrderBrief] = Field(description="Edits that are live in `to` alone, oldest first.")
     same_weights: bool = Field(description="Whether the weights are equal, bit for bit.")
     same_preface: bool = Field(description="Whether prompts stand behind the same text.")
+    same_memory: bool = Field(description="Whether the same entries stand beside the weights.")
 
 
 class SnapshotOut(BaseModel):
@@ -203,7 +204,7 @@ class SnapshotOut(BaseModel):
         description="Edits whose deltas it consists of too, and that a later one has taken out.",
     )
     preface: str = Field(description="What stands before every prompt; in-context edits say it.")
-    fingerprint: str = Field(description="Of the weights' bits and the preface.")
+    fingerprint: str = Field(description="Of the weights' bits and what is beside them.")
     report: Json | None
     source: str | None = Field(description="The snapshot that a restore brought back.")
     edit: str | None = Field(description="The order that made it.")

@@ -66,6 +66,7 @@ def compare_snapshots(
         added=[OrderBrief.of(edit) for edit in difference.added],
         same_weights=same or not difference.of_weights,
         same_preface=same or not difference.of_prefaces,
+        same_memory=same or not difference.of_memories,
     )
 
 

@@ -18,6 +18,7 @@ class Difference:
     added: list[Edit]  # live in the second alone; oldest first, as one would lay them on
     of_weights: bool  # whether the weights may differ: what both have, they have in the same order
     of_prefaces: bool  # whether another text may stand before the prompts
+    of_memories: bool  # whether other entries may stand beside the weights
 
 
 def between(tx: Tx, start: str, end: str) -> Difference:
@@ -30,12 +31,13 @@ def between(tx: Tx, start: str, end: str) -> Difference:
     }
     wanted = select(Edit).where(Edit.id.in_(gone | new | deltas))
     rows = {edit.id: edit for edit in tx.session.scalars(wanted)}
-    tell = [rows[order].editor in snapshots.TELLS for order in deltas]
+    editors = {rows[order].editor for order in deltas}
     return Difference(
         removed=[rows[edit] for edit in reversed(before) if edit in gone],
         added=[rows[edit] for edit in after if edit in new],
-        of_weights=not all(tell),
-        of_prefaces=any(tell),
+        of_weights=bool(editors - snapshots.TELLS - snapshots.KEEPS),
+        of_prefaces=bool(editors & snapshots.TELLS),
+        of_memories=bool(editors & snapshots.KEEPS),
     )
 
 

@@ -21,6 +21,7 @@ from editing.catalogue import METHODS
 
 _ID = re.compile(r"snp_[0-9a-z]{26}")
 TELLS = frozenset(name for name, one in METHODS.items() if one.family == "in context")
+KEEPS = frozenset(name for name, one in METHODS.items() if one.family == "side memory")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ EditingError
     TextTooLong
     NonFiniteValue
     SubjectNotFound
+    NotInWeights
     TooManyRequests
     UnknownEditor
     UnknownHparam
@@ -44,6 +45,7 @@ from .asked import (
     EmptyField,
     InvalidHparam,
     NonFiniteValue,
+    NotInWeights,
     SubjectNotFound,
     SubjectSlotMissing,
     TargetTooLong,
@@ -97,6 +99,7 @@ __all__ = [
     "NoNeurons",
     "NonFiniteDelta",
     "NonFiniteValue",
+    "NotInWeights",
     "NullSpaceTooSmall",
     "NumericOverflow",
     "SearchDiverged",

@@ -83,6 +83,25 @@ class SubjectNotFound(BadRequest):
         )
 
 
+class NotInWeights(BadRequest):
+    """A state that says more than its weights, where only weights can be taken along."""
+
+    code = "not-in-weights"
+
+    def __init__(self, *, entries: int, preface: int) -> None:
+        beside = [
+            *([f"{entries} entries of a memory"] if entries else []),
+            *([f"a preface of {preface} characters"] if preface else []),
+        ]
+        super().__init__(
+            f"Beside the weights stand {' and '.join(beside)}, which no file of weights can hold. "
+            "Retract the edits of `memory` and `ike` and write their facts with an editor that "
+            "changes weights, or export an earlier snapshot.",
+            entries=entries,
+            preface=preface,
+        )
+
+
 class TooManyRequests(BadRequest):
     """More facts in one order than a batch takes."""
 

@@ -38,7 +38,12 @@ def measure(scene: Scene, case: DriftCase) -> Generator[Step, None, list[Json]]:
 def _weights(scene: Scene) -> Generator[Step, None, list[Json]]:
     view, state = scene.view, scene.view.current
     rows: list[Json] = [
-        {"row": "state", "weights": len(state.masters), "preface": len(state.preface)}
+        {
+            "row": "state",
+            "weights": len(state.masters),
+            "preface": len(state.preface),
+            "memory": state.entries,
+        }
     ]
     for number, (name, now) in enumerate(state.masters.items()):
         found = moved(view.master(name, State()), now, _moment(view, name))

@@ -33,6 +33,7 @@ from .gradient import (
 )
 from .hypernetwork import RECIPES, MendHparams, MendRecipe
 from .in_context import IkeHparams
+from .memory import MemoryHparams
 from .paths import CtpHparams, NodeScore
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "LocftHparams",
     "LoraHparams",
     "MemitHparams",
+    "MemoryHparams",
     "MendHparams",
     "MendRecipe",
     "NodeScore",

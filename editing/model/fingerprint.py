@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from editing.delta import Memory, tensors_of
+
 
 def tensor_digest(tensor: Tensor) -> str:
     """sha256 of a tensor's format, shape and bytes, in row-major order."""
@@ -26,3 +28,13 @@ def text_digest(preface: str) -> dict[str, str]:
     if not preface:
         return {}
     return {"(preface)": hashlib.sha256(preface.encode()).hexdigest()}
+
+
+def memory_digest(memory: Memory) -> str:
+    """The digest of all entries of a memory."""
+    return combine({part: tensor_digest(tensor) for part, tensor in tensors_of(memory).items()})
+
+
+def beside(weight: str) -> str:
+    """The name of the memory beside a weight among digests; no tensor has it."""
+    return f"(memory) {weight}"

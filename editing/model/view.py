@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from editing.catalogue import Matrix
-from editing.delta import Delta, Preface
+from editing.delta import Delta, Memory, Preface
 from editing.errors import NumericOverflow, TextTooLong, UnsupportedArchitecture
 from editing.stats.store import SiteKind, StatsStore
 from editing.tuned import ModelFacts
 
 from .automap import mapped
 from .calls import Place, per_text
-from .fingerprint import combine, tensor_digest, text_digest
+from .fingerprint import beside, combine, memory_digest, tensor_digest, text_digest
 from .head import shaped
 from .landing import Landing, Scaled, normed_of
 from .layout import Layout, known_layout
+from .recall import recalling
 from .rehearsal import rehearse
 from .state import State
 from .tokens import encode
@@ -38,7 +39,8 @@ class ModelView:
     """A causal language model seen as layers of linear memories.
 
     Weights are always spoken of as [d_out, d_in], whatever the checkpoint stores (GPT-2 keeps them
-    transposed). The served weights change only by `showing`, which puts them back, and by `adopt`.
+    transposed). The served weights change only by `showing`, which puts them back, and by `adopt`;
+    so do the memories beside them, which are hooks of the modules that own the weights.
     A model whose parts cannot be told apart raises UnsupportedArchitecture.
     """
 
@@ -60,6 +62,7 @@ class ModelView:
         self.current = State()
         self._parameters = dict(model.named_parameters())
         self._base: dict[str, Tensor] = {}  # served base tensors of weights that were ever changed
+        self._recalling: dict[str, tuple[Memory, torch.utils.hooks.RemovableHandle]] = {}
         self.stats = StatsStore(stats_folder)
         self.remembered: dict[str, Tensor] = {}  # what was measured on the untouched model
         if known is None:
@@ -177,20 +180,26 @@ class ModelView:
         """The state `start` (the current one by default) with `deltas` added. Changes nothing."""
         start = start or self.current
         masters = dict(start.masters)
+        memories = dict(start.memories)
         preface = start.preface
         for name, delta in deltas.items():
             if isinstance(delta, Preface):
                 preface += delta.text
                 continue
+            if isinstance(delta, Memory):
+                memories[name] = _grown(start.memories.get(name), delta.to(self.device))
+                continue
             master = self.master(name, start).clone(memory_format=torch.contiguous_format)
             delta.add_to(master)
             masters[name] = master
-        same = [name for name in start.masters if name not in deltas]
+        same = [name for name in start.masters if masters[name] is start.masters[name]]
+        known = same + [beside(n) for n in memories if memories[n] is start.memories.get(n)]
         return State(
             masters,
             {name: start.served[name] for name in same if name in start.served},
-            {name: start.digests[name] for name in same if name in start.digests},
+            {name: start.digests[name] for name in known if name in start.digests},
             preface,
+            {name: memory for name, memory in memories.items() if len(memory)},
         )
 
     @contextmanager
@@ -237,7 +246,19 @@ class ModelView:
         served = {name: self._served(name, state) for name in names}
         for name, tensor in served.items():
             self._parameters[name].data = tensor
-        self.current = state
+        before, self.current = self.current, state
+        for name in {*before.memories, *state.memories}:
+            if before.memories.get(name) is not state.memories.get(name):
+                self._recall(name, state.memories.get(name))
+
+    def _recall(self, name: str, memory: Memory | None) -> None:
+        """Have a memory stand beside a weight, or none."""
+        if name in self._recalling:
+            self._recalling.pop(name)[1].remove()
+        if memory is not None:
+            # The first of the module's hooks, so that all others see what the layer writes.
+            hook = self.module(name).register_forward_hook(recalling(memory), prepend=True)
+            self._recalling[name] = memory, hook
 
     def _served(self, name: str, state: State) -> Tensor:
         if name not in state.masters:
@@ -280,6 +301,10 @@ class ModelView:
                 self._base_tensor(name)
                 state.digests[name] = tensor_digest(self._served(name, state))
             digests[name] = state.digests[name]
+        for name, memory in state.memories.items():
+            if beside(name) not in state.digests:
+                state.digests[beside(name)] = memory_digest(memory)
+            digests[beside(name)] = state.digests[beside(name)]
         return combine(digests | text_digest(state.preface))
 
     @cached_property
@@ -296,6 +321,8 @@ class ModelView:
         digests = {} if everything else dict(self._base_digests)
         for name in self._parameters if everything else self._base:
             digests[name] = tensor_digest(self._parameters[name].data)
+        for name, (memory, _) in self._recalling.items():
+            digests[beside(name)] = memory_digest(memory)
         return combine(digests | text_digest(self.current.preface))
 
     # ---- running ---------------------------------------------------------------------------------
@@ -346,6 +373,11 @@ class ModelView:
             why = "what stands behind the write is no RMS or layer norm."
             raise UnsupportedArchitecture(self.facts.model_type, why=why)
         return found
+
+
+def _grown(memory: Memory | None, delta: Memory) -> Memory:
+    """The entries of a state with those that come and without those that go."""
+    return (delta if memory is None else memory.then(delta)).standing
 
 
 def _module_at(model: nn.Module, path: str) -> nn.Module | None:

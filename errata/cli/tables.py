@@ -115,6 +115,7 @@ def put_diff(out: Console, found: Diff) -> None:
     """Show what lies between two snapshots."""
     same = "the same weights" if found.same_weights else "other weights"
     told = "" if found.same_preface else ", another text before every prompt"
+    told += "" if found.same_memory else ", other entries beside the weights"
     said = f"from {found.from_snapshot} to {found.to_snapshot}: {same}{told}"
     out.print(said, soft_wrap=True, markup=False)
     _put_briefs(out, (("removed", found.removed), ("added", found.added)))

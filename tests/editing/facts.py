@@ -53,6 +53,7 @@ OVERRIDES: Mapping[str, Overrides] = {
     "memit-history": _BAND,
     "ledger": _BAND,
     "ike": {"demonstrations": False},  # there is room for 128 tokens
+    "memory": {},
     "emmet": {"layers": [2]},
     "pmet": _BAND,
     "alphaedit": {**_BAND, "null_mass": 0.3},
@@ -77,7 +78,7 @@ def overrides_for(editor: str) -> Overrides:
 
 def searches(editor: str) -> bool:
     """Whether a method finds a vector by search and writes it at keys, by a closed form."""
-    return "search" in METHODS[editor].hparams.__dataclass_fields__
+    return {"search", "statistics"} <= set(METHODS[editor].hparams.__dataclass_fields__)
 
 
 def declared(view: ModelView, editor: str) -> set[str]:

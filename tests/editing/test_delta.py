@@ -1,6 +1,7 @@
 """A delta gives the same bits however it is added, and bytes that are not one are refused."""
 
 import json
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -14,6 +15,7 @@ from editing.delta import (
     Change,
     Dense,
     LowRank,
+    Memory,
     Preface,
     Slices,
     delta_of,
@@ -279,3 +281,45 @@ def test_half_a_delta_is_no_delta() -> None:
     data = save({"w:left": drawn(3, 1)}, metadata={"errata": about})
     with pytest.raises(BlobUnreadable, match="not whole"):
         Outcome.from_bytes(data)
+
+
+class TestMemory:
+    def entries(self, count: int, seed: int) -> Memory:
+        keys = torch.nn.functional.normalize(drawn(count, 5, seed=seed), dim=1)
+        return Memory.of(keys, drawn(count, 6, seed=seed + 1), torch.full((count,), 0.5))
+
+    def test_its_tensors_make_it_anew(self) -> None:
+        memory = replace(self.entries(3, 1), gone=drawn(2, 5))
+        back = delta_of(tensors_of(memory))
+        assert isinstance(back, Memory)
+        assert all(
+            torch.equal(getattr(memory, part), getattr(back, part))
+            for part in ("keys", "values", "gates", "gone")
+        )
+        assert (memory.rank, len(memory)) == (0, 3)
+        data = Outcome({"w": memory}).to_bytes()
+        assert Outcome.from_bytes(data).to_bytes() == data
+        assert Outcome({"w": memory}).changes == {}
+
+    def test_what_goes_is_told_by_its_bits(self) -> None:
+        first, second = self.entries(3, 1), self.entries(2, 9)
+        swap = replace(second, gone=first.keys[1:2])
+        both = first.then(swap)
+        assert torch.equal(both.keys, torch.cat([first.keys[[0, 2]], second.keys]))
+        assert torch.equal(both.values, torch.cat([first.values[[0, 2]], second.values]))
+        near = replace(second, gone=first.keys[1:2].nextafter(torch.tensor(1.0)))
+        assert len(first.then(near)) == 5
+
+    def test_two_changes_are_one(self) -> None:
+        state, one, two = self.entries(2, 1), self.entries(2, 5), self.entries(1, 9)
+        one = replace(one, gone=state.keys[:1])
+        two = replace(two, gone=torch.cat([state.keys[1:], one.keys[:1]]))
+        stepwise, joint = state.then(one).then(two), state.then(one.then(two))
+        assert torch.equal(stepwise.keys, joint.keys)
+        assert torch.equal(stepwise.gates, joint.gates)
+
+    def test_what_is_not_finite_is_refused(self) -> None:
+        memory = self.entries(2, 1)
+        memory.values[1, 0] = torch.nan
+        with pytest.raises(NonFiniteDelta):
+            Outcome({"w": memory}).require_finite()

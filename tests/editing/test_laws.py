@@ -48,6 +48,7 @@ SOME: Mapping[str, Sequence[str]] = {
     "r-rome": ("gpt2", "gemma3_text"),
     "memit": ("gpt2", "gemma3_text"),
     "ike": ("gpt2", "gemma3_text"),
+    "memory": ALL,
     "emmet": ("gpt2", "llama"),
     "pmet": ("gpt2", "gemma3_text"),
     "alphaedit": ("gpt2", "llama"),

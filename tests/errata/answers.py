@@ -193,6 +193,7 @@ def diff() -> Json:
         "added": [brief(1)],
         "same_weights": False,
         "same_preface": True,
+        "same_memory": True,
     }
 
 

@@ -14,7 +14,7 @@ from tests.workers.shop import FRANCE, LEBRON, MODEL, Queue
 # first, what becomes of an order without one is tested with it.
 EDITORS = [
     name
-    for name in ("alphaedit", "attention", "prune", "ft-m", "lora", "kn", "ctp", "ike")
+    for name in ("alphaedit", "attention", "prune", "ft-m", "lora", "kn", "ctp", "ike", "memory")
     if name in METHODS
 ]
 

@@ -44,7 +44,7 @@ def said(hands: Hands) -> float:
 
 @pytest.mark.parametrize(
     ("editor", "how"),
-    [("memit-history", "exact"), ("alphaedit", "exact"), ("rome", "dropped")],
+    [("memit-history", "exact"), ("alphaedit", "exact"), ("memory", "exact"), ("rome", "dropped")],
 )
 def test_the_first_of_three_is_taken_out(
     queue: Queue, hands: Hands, tmp_path: Path, editor: str, how: str

@@ -1,0 +1,68 @@
+"""The entries of the memories of a lineage: which live facts each of them says, and at which key.
+
+An edit brings entries and takes out those that it makes anew (`Outcome.removes`, as "edit#number").
+Facts that share a key share an entry: at one key one vector is added.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor
+
+from editing.delta import Memory
+from editing.history import Entry as Made
+from editing.history import History
+from editing.request import EditRequest
+
+from .slots import Fact
+
+Json = dict[str, Any]
+NOTE = "entries"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the memory beside a weight.
+
+    name: "edit#number"; key [d_k]: as it is stored, bit for bit.
+    """
+
+    name: str
+    facts: tuple[Fact, ...]
+    weight: str
+    key: Tensor
+
+
+def entries_of(history: History) -> dict[str, Entry]:
+    """All entries of a lineage that nothing has taken out, by name, oldest first."""
+    start: dict[str, Entry] = {}
+    return history.folded(NOTE, "memory", start, _fold)
+
+
+def _fold(known: Mapping[str, Entry], fresh: Sequence[Made]) -> dict[str, Entry]:
+    found = dict(known)
+    for made in fresh:
+        for gone in made.removes:
+            found.pop(gone, None)
+        found |= {entry.name: entry for entry in _read(made)}
+    return found
+
+
+def _read(made: Made) -> Iterator[Entry]:
+    outcome = made.load()
+    for number, told in enumerate(cast("list[Json]", outcome.notes.get(NOTE, []))):
+        facts = tuple(
+            Fact(one["edit"] or made.id, one["number"], EditRequest.from_dict(one["request"]))
+            for one in told["facts"]
+        )
+        memory = cast("Memory", outcome.deltas[told["weight"]])
+        yield Entry(f"{made.id}#{number}", facts, told["weight"], memory.keys[told["row"]])
+
+
+def note_of(facts: Sequence[Fact], weight: str, row: int) -> Json:
+    """What an outcome's notes keep of one entry, under NOTE."""
+    told = [
+        {"edit": one.edit, "number": one.number, "request": one.request.to_dict()} for one in facts
+    ]
+    return {"facts": told, "weight": weight, "row": row}

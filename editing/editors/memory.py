@@ -1,0 +1,270 @@
+"""memory - facts kept beside the model: a vector is added where a key is near the subject's.
+
+Fei et al., "NeuralDB: Scaling Knowledge Editing in LLMs to 100,000 Facts with Neural KV Database",
+arXiv:2507.18028; of the family of GRACE (arXiv:2211.11031) and MEMOIR (arXiv:2506.07899). At one
+layer an entry holds a key, a vector and a gate; no weight changes:
+
+    i* = argmax_i cos(k, k_i)          out(k) = W k + 1[cos(k, k_i*) > gate_i*] delta_i*
+
+    k_i      the mean direction of the fact's keys, in all its contexts                   (keys.py)
+    delta_i  what the layer must write besides, at the fact's key, to say o*_i         (zsearch.py)
+    gate_i   half way between the keys that are the fact's and those that are not        (gates.py)
+
+Facts whose keys are (nearly) equal share an entry, as in a ledger (ledger.py): a new one that
+meets a live entry is searched jointly with the facts of that, which goes. A later fact with the
+same question replaces the earlier one. An edit is taken out by taking out its entries; facts that
+shared one with it are searched anew.
+
+The vectors are searched with the new entries in place, empty: a key that an older entry claims by
+its gate is nearer to the new one from then on, and what the older one adds there is not there.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from editing.delta import Memory
+from editing.errors import FactsInConflict, SearchDiverged
+from editing.history import History
+from editing.hparams import MemoryHparams
+from editing.outcome import Outcome
+from editing.run import under
+from editing.step import Step
+
+from .asking import Asking
+from .entries import NOTE, Entry, entries_of, note_of
+from .gates import Contexts, Gates, nearest_outside
+from .keys import KeyReader
+from .merging import merged
+from .slots import Fact
+from .zsearch import Found, find_delta
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+    from editing.request import EditRequest
+
+Json = dict[str, Any]
+
+
+def edit(
+    view: "ModelView",
+    requests: Sequence["EditRequest"],
+    hparams: MemoryHparams,
+    history: History,
+) -> Generator[Step, None, Outcome]:
+    """Keep a batch of facts. Raises SearchDiverged or FactsInConflict."""
+    facts = [Fact("", number, request) for number, request in enumerate(requests)]
+    last = [
+        fact
+        for number, fact in enumerate(facts)
+        if not any(fact.replaced_by(later.request) for later in facts[number + 1 :])
+    ]
+    return (yield from _Shelf(view, hparams, history).rewritten(last, ()))
+
+
+def without(
+    view: "ModelView", hparams: MemoryHparams, history: History, edit: str
+) -> Generator[Step, None, Outcome]:
+    """Take all live facts of one edit out; what shares an entry with them is searched anew.
+
+    Raises as `edit` does, and KeyError where no live fact is of this edit.
+    """
+    shelf = _Shelf(view, hparams, history)
+    gone = [fact for fact in shelf.facts if fact.edit == edit]
+    if not gone:
+        raise KeyError(edit)
+    return (yield from shelf.rewritten((), gone))
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Pieces of facts (one a prompt), and the entries that they are to make.
+
+    groups: the pieces of each entry; keys [n, d_k] theirs, of length one; contexts: all keys of
+    the pieces.
+    """
+
+    facts: Sequence[Fact]
+    pieces: Sequence["EditRequest"]
+    groups: Sequence[Sequence[int]]
+    keys: Tensor
+    contexts: Contexts
+
+    def facts_of(self, group: Sequence[int]) -> list[Fact]:
+        """The facts that an entry says."""
+        return list(dict.fromkeys(self.facts[number] for number in group))
+
+
+class _Shelf:
+    """The live entries of a lineage, and the layer that new ones stand at."""
+
+    def __init__(self, view: "ModelView", hparams: MemoryHparams, history: History) -> None:
+        self.view = view
+        self.hparams = hparams
+        self.layer = hparams.layers[-1]
+        self.weight = view.down_proj(self.layer)
+        self.entries = entries_of(history)
+        self.facts = list(dict.fromkeys(f for one in self.entries.values() for f in one.facts))
+        self.asking = Asking.of(view, hparams.contexts, hparams.key_site)
+
+    def rewritten(
+        self, new: Sequence[Fact], gone: Sequence[Fact]
+    ) -> Generator[Step, None, Outcome]:
+        """Keep new facts, leave some out, and keep all others that are touched by that."""
+        replaced = [f for f in self.facts if any(f.replaced_by(one.request) for one in new)]
+        ended = [*gone, *replaced]
+        near = (yield from self._near(new)) if new else set[str]()
+        out = self._touched(near, ended)
+        facts = list(dict.fromkeys(f for one in out for f in one.facts if f not in ended))
+        notes: Json = {NOTE: []}
+        deltas = self._gone(out)
+        if facts or new:
+            entries = yield from self._grouped([*facts, *new])
+            gates = yield from self._gated(entries, out)
+            found = yield from self._searched(entries, gates, deltas)
+            deltas = self._with(entries, gates, found.delta, deltas)
+            notes |= self._told(entries, gates, found)
+        yield Step("solve", 1, 1)
+        if rewritten := sorted({fact.edit for fact in facts}):
+            notes["rewritten"] = rewritten
+        if replaced:
+            notes["replaced"] = [{"edit": one.edit, "number": one.number} for one in replaced]
+        left = {fact.edit for fact in self.facts if fact not in ended}
+        ends = tuple(dict.fromkeys(fact.edit for fact in ended if fact.edit not in left))
+        return Outcome(deltas, {}, notes, tuple(entry.name for entry in out), ends)
+
+    # ---- what is touched -------------------------------------------------------------------------
+
+    def _near(self, new: Sequence[Fact]) -> Generator[Step, None, set[str]]:
+        """The entries whose keys are (nearly) those of new facts."""
+        here = [one for one in self.entries.values() if one.weight == self.weight]
+        if not here:
+            return set()
+        entries = yield from self._grouped(new)
+        keys = torch.stack([one.key for one in here]).to(entries.keys)
+        close = (keys @ entries.keys.mT >= self.hparams.merge_above).any(1).tolist()
+        return {one.name for one, is_close in zip(here, close, strict=True) if is_close}
+
+    def _touched(self, near: set[str], ended: Sequence[Fact]) -> list[Entry]:
+        """These entries, those of facts that end, and all that say a fact of one of them."""
+        facts = {*ended, *(fact for name in near for fact in self.entries[name].facts)}
+        while True:
+            found = [one for one in self.entries.values() if facts & {*one.facts}]
+            more = {fact for one in found for fact in one.facts}
+            if more <= facts:
+                return found
+            facts |= more
+
+    # ---- making entries --------------------------------------------------------------------------
+
+    def _grouped(self, facts: Sequence[Fact]) -> Generator[Step, None, _Written]:
+        """The entries that facts make: those with (nearly) equal keys share one."""
+        asked = [(fact, piece) for fact in facts for piece in self.asking.apart([fact.request])]
+        owners, pieces = [fact for fact, _ in asked], [piece for _, piece in asked]
+        reader = KeyReader(self.view, pieces, self.asking, [self.layer])
+        yield from reader.start()
+        columns = normalize(reader.read().keys, dim=0).mT  # [c, d_k]
+        means = normalize(_sums(columns, reader.owner, len(pieces)), dim=1)
+        groups = merged(means.mT, self.hparams.merge_above)
+        of = {piece: number for number, group in enumerate(groups) for piece in group}
+        entry = torch.tensor([of[number] for number in range(len(pieces))], device=columns.device)
+        keys = normalize(_sums(means, entry, len(groups)), dim=1)
+        contexts = Contexts(columns, entry[reader.owner], reader.bare)
+        return _Written(owners, pieces, groups, keys, contexts)
+
+    def _gated(self, made: _Written, out: Sequence[Entry]) -> Generator[Step, None, Gates]:
+        """How near a key has to be to belong to one of them."""
+        groups = [[made.pieces[number] for number in group] for group in made.groups]
+        outside = yield from nearest_outside(
+            self.view, self.hparams, self.asking, groups, made.keys
+        )
+        beside = [
+            one.key for one in self.entries.values() if one.weight == self.weight and one not in out
+        ]
+        if beside:
+            others = torch.stack(beside).to(made.keys)
+            outside = torch.maximum(outside, (others @ made.keys.mT).amax(0))
+        inside, bare = made.contexts.least(made.keys)
+        return Gates.between(inside, outside, bare, self.hparams)
+
+    def _searched(
+        self, made: _Written, gates: Gates, deltas: Mapping[str, Memory]
+    ) -> Generator[Step, None, Found]:
+        """What each entry has to add. Raises SearchDiverged or FactsInConflict."""
+        width = self.view.weight(self.weight).shape[0]
+        empty = made.keys.new_zeros(len(made.keys), width)
+        state = self.view.after(self._with(made, gates, empty, deltas))
+        work = find_delta(
+            self.view,
+            made.pieces,
+            layer=self.layer,
+            search=replace(self.hparams.search, min_probability=0),
+            asking=self.asking,
+            groups=made.groups,
+        )
+        found = yield from under(self.view, state, work)
+        for group, reached, steps in zip(made.groups, found.probability, found.steps, strict=True):
+            facts = made.facts_of(group)
+            if len(facts) > 1 and not reached >= self.hparams.joint_probability:
+                raise _conflict(facts)
+            if not reached >= self.hparams.search.min_probability:
+                one = facts[0].request
+                raise SearchDiverged(
+                    subject=one.subject, target=one.target_new, reached=reached, steps=steps
+                )
+        return found
+
+    # ---- deltas and notes ------------------------------------------------------------------------
+
+    def _gone(self, out: Sequence[Entry]) -> dict[str, Memory]:
+        """The deltas that take entries out, by weight."""
+        keys: dict[str, list[Tensor]] = {}
+        for entry in out:
+            keys.setdefault(entry.weight, []).append(entry.key)
+        found: dict[str, Memory] = {}
+        for weight, gone in keys.items():
+            none = torch.zeros(0, self.view.weight(weight).shape[0])
+            found[weight] = Memory.of(gone[0][None][:0], none, none[:, 0], torch.stack(gone))
+        return found
+
+    def _with(
+        self, made: _Written, gates: Gates, values: Tensor, deltas: Mapping[str, Memory]
+    ) -> dict[str, Memory]:
+        """The same deltas, which bring entries as well."""
+        before = deltas.get(self.weight)
+        gone = None if before is None else before.gone.to(made.keys)
+        return {**deltas, self.weight: Memory.of(made.keys, values, gates.gates, gone)}
+
+    def _told(self, made: _Written, gates: Gates, found: Found) -> Json:
+        """What the notes say of the entries."""
+        facts = [made.facts_of(group) for group in made.groups]
+        gated = [
+            {"subjects": list(dict.fromkeys(f.request.subject for f in some)), **gates.told(number)}
+            for number, some in enumerate(facts)
+        ]
+        return {
+            NOTE: [note_of(some, self.weight, row) for row, some in enumerate(facts)],
+            "gates": gated,
+            "search_steps": found.steps,
+            "searched_probability": found.probability,
+        }
+
+
+def _sums(rows: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Sums [count, d] of the rows [n, d] of each owner."""
+    return rows.new_zeros(count, rows.shape[1]).index_add_(0, owner, rows)
+
+
+def _conflict(facts: Sequence[Fact]) -> FactsInConflict:
+    """Facts of one key that no joint vector says: the new ones, beside those that were live."""
+    new = [fact for fact in facts if not fact.edit] or facts[-1:]
+    live = [
+        {"edit": fact.edit, "question": fact.request.question, "says": fact.request.target_new}
+        for fact in facts
+        if fact not in new[:1]
+    ]
+    return FactsInConflict([fact.request.question for fact in new], live)

@@ -1,0 +1,351 @@
+"""A memory beside a weight: what it claims, what it leaves alone, who shares an entry, and out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from editing.delta import Memory
+from editing.editors.entries import NOTE
+from editing.editors.site import hearing
+from editing.errors import FactsInConflict, NotInWeights, SearchDiverged
+from editing.history import Entry, History
+from editing.metrics.gradsim import gram
+from editing.model.export import export
+from editing.model.generate import greedy
+from editing.model.load import load_view
+from editing.model.partial import by_row
+from editing.model.recall import claims, recalled
+from editing.model.scoring import score
+from editing.model.state import State
+from editing.model.tokens import encode
+from editing.model.view import ModelView, layer_of
+from editing.outcome import Outcome
+from editing.request import EditRequest, Neighbor
+from editing.retract import retract
+from editing.run import finish
+from editing.walk import already_answers
+
+from .facts import (
+    CAPITAL,
+    OTHER_SPORT,
+    SPORT,
+    UNREACHABLE,
+    hooked,
+    logits_of,
+    nudge,
+    planned,
+    run,
+)
+
+PLACE = replace(SPORT, prompt="{}, whose sport is", target_new="Paris", paraphrases=())
+FAR = "A bridge, a river and a mountain are seen from the window"
+APART = {"merge_above": 0.999}  # a tiny model hardly tells some subjects apart
+
+
+def kept(view: ModelView, facts: Sequence[EditRequest], **overrides: object) -> Outcome:
+    return run(view, "memory", facts, overrides)
+
+
+def memory_of(state: State) -> Memory:
+    (memory,) = state.memories.values()
+    return memory
+
+
+class Lineage:
+    """Edits one after another, as a worker makes them: each on the head that the last one left."""
+
+    def __init__(self, view: ModelView, **hparams: object) -> None:
+        self.view = view
+        self.hparams = hparams
+        self.entries: list[Entry] = []
+
+    def put(self, name: str, outcome: Outcome) -> Outcome:
+        made = Outcome.from_bytes(outcome.to_bytes())
+        self.view.adopt(self.view.after(made.deltas))
+        self.entries.append(Entry(name, lambda: made, made.removes))
+        return made
+
+    def edit(self, name: str, fact: EditRequest, editor: str = "memory") -> Outcome:
+        overrides = {"layers": [1, 3]} if editor == "memit-history" else self.hparams
+        history = History(self.entries)
+        return self.put(name, run(self.view, editor, [fact], overrides, history))
+
+    def out(self, edit: str) -> Outcome:
+        plan = planned(self.view, "memory", self.hparams)
+        work = retract(self.view, plan, History(self.entries), edit)
+        return self.put(f"without-{edit}", finish(work))
+
+
+def says(view: ModelView, fact: EditRequest) -> bool:
+    return finish(already_answers(view, [fact]))
+
+
+# ---- what is claimed, and what is not ------------------------------------------------------------
+
+
+def test_a_position_that_nothing_claims_keeps_its_bits() -> None:
+    keys = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1)
+    memory = Memory.of(keys, torch.ones(3, 4), torch.tensor([0.9, 0.9, 2.0]))
+    out = torch.full((4, 4), -0.0)
+    asked = torch.stack([5 * keys[1], -keys[0], keys[2], torch.full((8,), torch.nan)])
+    found = recalled(memory, asked, out)
+    assert torch.equal(found[0], torch.ones(4))
+    assert torch.signbit(found[1:]).all()  # minus zero is not zero
+
+
+def test_the_nearest_entry_claims_and_only_by_its_own_gate() -> None:
+    keys = torch.eye(2, 4)
+    memory = Memory.of(keys, torch.tensor([[1.0], [2.0]]), torch.tensor([0.1, 0.9]))
+    near_second = torch.tensor([[0.6, 0.8, 0, 0]])
+    assert not claims(memory, near_second)[0].any()  # the first would, but it is not the nearest
+    assert recalled(memory, near_second[:, [1, 0, 2, 3]], torch.zeros(1, 1)).item() == 1.0
+
+
+def test_gradients_flow_past_a_memory_and_through_what_it_adds() -> None:
+    weight = torch.randn(4, 8, requires_grad=True)
+    key = torch.randn(3, 8)
+    unit = torch.nn.functional.normalize(key[:1], dim=-1)
+    memory = Memory.of(unit, torch.ones(1, 4), torch.tensor([0.99]))
+    probe = torch.randn(3, 4)
+    plain = torch.autograd.grad(((key @ weight.mT) * probe).sum(), weight)[0]
+    beside = torch.autograd.grad((recalled(memory, key, key @ weight.mT) * probe).sum(), weight)[0]
+    assert torch.equal(plain, beside)
+
+
+def first_claimed(view: ModelView, state: State, text: str) -> int | None:
+    """The first position of a text that a state's memory claims."""
+    ((weight, memory),) = state.memories.items()
+    spot = ("mlp", layer_of(weight))
+    with hearing(view, [spot]) as heard:
+        size = len(logits_of(view, text))
+    claimed, _ = claims(memory, by_row(heard[spot].key, 1)[0])
+    assert len(claimed) == size
+    return next(iter(claimed.nonzero()[:, 0].tolist()), None)
+
+
+def test_what_is_not_claimed_keeps_its_bits_and_the_subject_moves(view: ModelView) -> None:
+    after = view.after(kept(view, [SPORT]).deltas)
+    untouched = 0
+    for text in (FAR, CAPITAL.question, "I like the sea", SPORT.question, f"{FAR} {SPORT.subject}"):
+        before, at = logits_of(view, text), first_claimed(view, after, text)
+        with view.showing(after):
+            moved = logits_of(view, text)
+        untouched += at is None
+        assert torch.equal(moved[:at], before[:at])
+        assert at is None or not torch.equal(moved[at:], before[at:])
+        assert torch.equal(logits_of(view, text), before)
+    assert untouched
+    last = len(encode(view.tokenizer, SPORT.subject)) - 1
+    assert first_claimed(view, after, SPORT.question) == last
+    assert hooked(view) == []
+
+
+def test_a_batch_padding_and_a_cache_change_nothing(view: ModelView) -> None:
+    with view.overlaid(kept(view, [SPORT, CAPITAL]).deltas):
+        prompts = [SPORT.question, CAPITAL.question, FAR, f"{FAR}. {SPORT.question}"]
+        pairs = [(prompt, "tennis") for prompt in prompts]
+        alone = [finish(score(view, [pair]))[0].logprob for pair in pairs]
+        for left in (False, True):
+            both = [one.logprob for one in finish(score(view, pairs, left_padding=left))]
+            assert both == pytest.approx(alone, abs=1e-3)
+        texts, _ = greedy(view, prompts, 6)
+        for prompt, text in zip(prompts, texts, strict=True):
+            assert greedy(view, [prompt], 6)[0] == [text]
+            ids = encode(view.tokenizer, prompt)
+            for _ in range(3):  # token by token from a whole pass each time
+                said = view.tokenizer.decode(ids)
+                ids.append(int(logits_of(view, said)[-1].argmax()))
+            assert text.startswith(
+                view.tokenizer.decode(ids[len(encode(view.tokenizer, prompt)) :])
+            )
+
+
+def test_what_others_measure_sees_it(llama: ModelView) -> None:
+    facts = [(SPORT.question, "tennis"), (CAPITAL.question, "Rome")]
+    before = finish(gram(llama, facts)).cosine
+    with llama.overlaid(kept(llama, [SPORT]).deltas):
+        after = finish(gram(llama, facts)).cosine
+        question = [(SPORT.question, SPORT.target_new)]
+        wanted = float(logits_of(llama, SPORT.question)[-1].log_softmax(-1).max())
+        assert finish(score(llama, question))[0].logprob == pytest.approx(wanted, abs=1e-3)
+    assert not torch.allclose(before, after)
+
+
+# ---- gates ---------------------------------------------------------------------------------------
+
+
+def test_a_gate_lies_between_the_facts_keys_and_all_others(llama: ModelView) -> None:
+    (told,) = kept(llama, [SPORT]).notes["gates"]  # type: ignore[misc]
+    assert told["apart"]
+    assert told["gate"] == pytest.approx((told["inside"] + told["outside"]) / 2, abs=2e-4)
+    near = replace(SPORT, neighborhood=(Neighbor(prompt="LeBron James said", target="so"),))
+    assert kept(llama, [near]).notes["gates"] == [told]  # not looked at unless that is asked for
+    (shown,) = kept(llama, [near], neighborhood=True).notes["gates"]  # type: ignore[misc]
+    assert shown["outside"] > told["outside"]
+    assert not shown["apart"]
+    with llama.overlaid(kept(llama, [near], neighborhood=True).deltas):
+        assert says(llama, SPORT)  # its own prompt is let in all the same
+
+
+def test_a_gate_may_be_given(llama: ModelView) -> None:
+    outcome = kept(llama, [SPORT], gate=1.0)
+    asked = logits_of(llama, SPORT.question)
+    with llama.overlaid(outcome.deltas):
+        assert torch.equal(logits_of(llama, SPORT.question), asked)
+    assert memory_of(llama.after(outcome.deltas)).gates.tolist() == [1.0]
+
+
+def test_a_later_entry_keeps_clear_of_those_that_stand(llama: ModelView) -> None:
+    (alone,) = kept(llama, [OTHER_SPORT]).notes["gates"]  # type: ignore[misc]
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    (later,) = lineage.edit("b", OTHER_SPORT).notes["gates"]  # type: ignore[misc]
+    memory = memory_of(llama.current)
+    assert later["outside"] >= float(memory.keys[0] @ memory.keys[1]) - 1e-3
+    assert later["gate"] > alone["gate"]
+    assert says(llama, SPORT)
+
+
+# ---- shared entries, succession, out -------------------------------------------------------------
+
+
+def test_facts_of_one_key_share_an_entry_and_are_all_said(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    second = lineage.edit("b", PLACE)
+    assert (second.removes, second.ends) == (("a#0",), ())
+    assert second.notes["rewritten"] == ["a"]
+    assert len(memory_of(llama.current)) == 1
+    assert says(llama, SPORT)
+    assert says(llama, PLACE)
+    together = kept(ModelView(llama.model, llama.tokenizer), [SPORT, PLACE])
+    assert len(together.notes[NOTE]) == 1  # type: ignore[arg-type]
+
+
+def test_the_same_question_is_answered_anew(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    later = replace(SPORT, target_new="football")
+    second = lineage.edit("b", later)
+    assert (second.removes, second.ends) == (("a#0",), ("a",))
+    assert second.notes["replaced"] == [{"edit": "a", "number": 0}]
+    assert len(memory_of(llama.current)) == 1
+    assert says(llama, later)
+    assert not says(llama, SPORT)
+    lineage.out("b")
+    assert llama.current.memories == {}
+
+
+def test_without_an_edit_the_model_is_bit_for_bit_what_it_would_be(view: ModelView) -> None:
+    base = view.fingerprint()
+    lineage = Lineage(view, **APART)
+    made = [lineage.edit(str(n), fact) for n, fact in enumerate((SPORT, CAPITAL, OTHER_SPORT))]
+    never = view.after(made[2].deltas, view.after(made[0].deltas, State()))
+    out = lineage.out("1")
+    assert (out.removes, out.ends) == (("1#0",), ("1",))
+    assert view.audit() == view.fingerprint(never)
+    lineage.out("0")
+    lineage.out("2")
+    assert view.audit() == base
+    with pytest.raises(KeyError):
+        lineage.out("0")
+
+
+def test_what_shared_an_entry_with_it_is_searched_again(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT)
+    lineage.edit("b", PLACE)
+    out = lineage.out("a")
+    assert (out.removes, out.ends) == (("b#0",), ("a",))
+    assert says(llama, PLACE)
+    assert not says(llama, SPORT)
+    with llama.showing(State()):
+        alone = kept(llama, [PLACE])
+    assert llama.fingerprint() == llama.fingerprint(llama.after(alone.deltas, State()))
+    last = lineage.out("b")
+    assert (last.removes, last.ends) == (("without-a#0",), ("b",))
+    assert llama.audit() == base
+
+
+def test_where_no_vector_says_both_the_order_is_refused(llama: ModelView) -> None:
+    bits = llama.audit()
+    with pytest.raises(FactsInConflict, match="whose sport is"):
+        kept(llama, [SPORT, PLACE], joint_probability=1.0)
+    with pytest.raises(SearchDiverged):
+        kept(llama, [SPORT, UNREACHABLE], **{"search.min_probability": 0.5})
+    assert llama.audit() == bits
+    assert hooked(llama) == []
+
+
+def test_at_the_prompts_end_two_relations_have_entries_of_their_own(llama: ModelView) -> None:
+    outcome = kept(llama, [SPORT, PLACE], key_site="prompt_last", merge_above=0.98)
+    assert len(outcome.notes[NOTE]) == 2  # type: ignore[arg-type]
+    with llama.overlaid(outcome.deltas):
+        assert says(llama, SPORT)
+        assert says(llama, PLACE)
+
+
+# ---- beside weights ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [("memory", "memit-history"), ("memit-history", "memory")])
+def test_a_weight_edit_and_a_memory_stand_side_by_side(
+    llama: ModelView, order: tuple[str, str]
+) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT, order[0])
+    lineage.edit("b", CAPITAL, order[1])
+    assert says(llama, SPORT)
+    assert says(llama, CAPITAL)
+    assert len(memory_of(llama.current)) == 1
+    assert len(llama.current.masters) == 2
+    lineage.out("a" if order[0] == "memory" else "b")
+    assert llama.current.memories == {}
+    assert says(llama, CAPITAL if order[0] == "memory" else SPORT)
+
+
+def test_equal_weights_with_other_entries_are_another_state(llama: ModelView) -> None:
+    one, other = (llama.after(kept(llama, [fact]).deltas) for fact in (SPORT, CAPITAL))
+    assert one.masters == other.masters == {}
+    names = {llama.fingerprint(state) for state in (State(), one, other)}
+    assert len(names) == 3
+    both = llama.after(nudge(llama), one)
+    assert both.memories == one.memories
+    assert both.digests.keys() == one.digests.keys()
+
+
+def test_a_checkpoint_holds_it_once(llama: ModelView) -> None:
+    state = llama.after(nudge(llama), llama.after(kept(llama, [SPORT]).deltas))
+    back = State.from_bytes(state.to_bytes())
+    assert back.to_bytes() == state.to_bytes()
+    assert llama.fingerprint(back) == llama.fingerprint(state)
+    assert back.entries == 1
+    assert back.nbytes == state.nbytes
+    later = kept(llama, [CAPITAL]).deltas
+    assert llama.fingerprint(llama.after(later, back)) == llama.fingerprint(
+        llama.after(later, state)
+    )
+
+
+def test_it_cannot_be_exported_as_weights(llama: ModelView, tmp_path: Path) -> None:
+    state = llama.after(kept(llama, [SPORT]).deltas)
+    with pytest.raises(NotInWeights, match=r"1 entries of a memory.*editor that changes weights"):
+        export(llama, state, tmp_path / "model")
+    with pytest.raises(NotInWeights, match="a preface of 3 characters"):
+        export(llama, State(preface="so "), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    weights = llama.after(nudge(llama))
+    bits = llama.audit()
+    export(llama, weights, tmp_path / "model")
+    assert llama.audit() == bits
+    source = {"kind": "folder", "path": str(tmp_path / "model")}
+    alone = load_view(source, cache=tmp_path)
+    assert torch.equal(
+        alone.weight(alone.down_proj(1)), weights.masters[llama.down_proj(1)].to(alone.dtype)
+    )
+    with llama.showing(weights):
+        assert torch.equal(logits_of(alone, FAR), logits_of(llama, FAR))
