@@ -47,9 +47,11 @@ def is_kin(outcome: Outcome, made_by: object) -> bool:
 
 
 def spot_of(view: "ModelView", weight: str) -> Spot:
-    """The spot that a weight writes at."""
+    """The spot that a weight writes at, or that it reads."""
     layer = layer_of(weight)
-    return ("mlp" if weight == view.down_proj(layer) else "attention"), layer
+    if weight == view.down_proj(layer):
+        return "mlp", layer
+    return ("attention" if weight == view.attention_out(layer) else "mlp_in"), layer
 
 
 def missing_now(
