@@ -16,7 +16,7 @@ class UltraHparams:
     )
     eta: float | None = maybe(
         "how far a step goes: a token is answered by eta |h^|^2 times its normalised gradient; "
-        "null = by the rule of scale, 0.2 / d_in",
+        "null = by the rule of scale, 0.6 / d_in",
         low=0,
         high=100,
     )
