@@ -21,6 +21,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "a band": ("memit", "memit-history", "pmet", "alphaedit", "prune", "rect", "attention"),
     "training": ("ft-l", "ft-m", "full-c", "locft", "lora", "ctp"),
     "neurons": ("kn",),
+    "one step": ("ultraedit", "ultra-rls"),
     "learned": ("mend",),
     "in context": ("ike",),
     "beside": ("memory",),

@@ -25,6 +25,7 @@ from .hparams import (
     RectHparams,
     RomeHparams,
     RRomeHparams,
+    UltraHparams,
 )
 from .hparams.hypernetwork import MEND_WRITES
 from .measured import MODELS
@@ -339,6 +340,31 @@ METHODS: Mapping[str, Method] = {
             summary="A trained network turns an edit's gradient into the change of weights.",
             family="hypernetwork",
             writes=MEND_WRITES,
+        ),
+        Method(
+            name="ultraedit",
+            title="Training-, Subject-, and Memory-Free Lifelong Editing",
+            paper="2505.14679",
+            hparams=UltraHparams,
+            entry="editing.editors.ultraedit:edit",
+            batch=True,
+            remembers=True,
+            memory="mean and deviation of the keys and gradients of its live edits",
+            summary="One backward pass: a normalised gradient is written where it was read.",
+            writes=("gate_proj", "up_proj", "down_proj"),
+        ),
+        Method(
+            name="ultra-rls",
+            title="UltraEdit's values, written as a recursive least-squares solution",
+            paper="2601.15686",
+            hparams=UltraHparams,
+            entry="editing.editors.ultra_rls:edit",
+            batch=True,
+            remembers=True,
+            memory="the keys of every live edit, in the metric; mean and deviation, as ultraedit",
+            metric="editing.editors.ultra_rls:metric",
+            summary="UltraEdit for one edit after another: earlier edits stay where they are.",
+            writes=("gate_proj", "up_proj", "down_proj"),
         ),
     )
 }

@@ -11,11 +11,11 @@ import torch
 
 from .editors.asking import Asking, KeyAt
 from .editors.keys import KeyReader
+from .editors.solution import spot_of
 from .errors import EmptyField
 from .metrics.answers import sayable
 from .metrics.correlation import LIKELY
 from .metrics.gradsim import Fact, similarities
-from .model.view import layer_of
 from .step import Step
 
 if TYPE_CHECKING:
@@ -75,11 +75,17 @@ def collisions(
     """The live edits whose written keys lie close to the new edit's, the nearest first.
 
     The cosine of an edit is its largest one, over the matrices that it wrote and all its keys
-    there. An edit without written keys (one of a gradient method) meets none.
+    there. An edit without written keys (one of a gradient method) meets none, nor does one of
+    matrices that read the residual stream: what enters there is alike for unrelated texts.
     """
     written: dict[str, dict[str, Written]] = {}
     for number, entry in enumerate(live):
-        written[entry.id] = dict(entry.load().written)
+        pairs = entry.load().written
+        written[entry.id] = {
+            weight: pair
+            for weight, pair in pairs.items()
+            if spot_of(view, weight)[0] != "mlp_in"
+        }
         if number % _READ == _READ - 1:
             yield Step("keys", number + 1, len(live))
     weights = {weight for pairs in written.values() for weight in pairs}
@@ -105,8 +111,7 @@ def _keys(
     """The keys [d_k, n], of length one, that a request has at these weights."""
     kinds: dict[int, list[tuple[SiteKind, str]]] = {}
     for weight in weights:
-        layer = layer_of(weight)
-        kind: SiteKind = "mlp" if weight == view.down_proj(layer) else "attention"
+        kind, layer = spot_of(view, weight)
         kinds.setdefault(layer, []).append((kind, weight))
     found: dict[str, Tensor] = {}
     if not kinds:

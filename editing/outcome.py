@@ -14,7 +14,7 @@ from .delta import Change, Delta, Memory, Preface, delta_of, is_finite, tensors_
 from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
-_WRITTEN = ("keys", "values", "missing")
+_WRITTEN = ("keys", "values", "missing", "downhill")
 _GOAL = "goal"
 _IDS = ("removes", "ends", "holds")
 
@@ -29,11 +29,20 @@ class Written:
     values  [d_out, n]  W K after the edit, without a bias
     missing [d_out, n]  what is missing there still of what W K was asked to be, since a soft write
                         only comes near; kept by itself, for it is small beside the values
+    downhill [d_out, n] which way the answers should have moved for the loss to fall, its negative
+                        gradient; of methods that take their values from it
     """
 
     keys: Tensor
     values: Tensor
     missing: Tensor
+    downhill: Tensor | None = None
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """Its tensors, by name; each has a column a key."""
+        found = {"keys": self.keys, "values": self.values, "missing": self.missing}
+        return found if self.downhill is None else {**found, "downhill": self.downhill}
 
     @property
     def targets(self) -> Tensor:
@@ -94,7 +103,7 @@ class Outcome:
         for name, delta in self.deltas.items():
             tensors |= {f"{name}:{part}": tensor for part, tensor in tensors_of(delta).items()}
         for name, pair in self.written.items():
-            tensors |= {f"{name}:{part}": getattr(pair, part) for part in _WRITTEN}
+            tensors |= {f"{name}:{part}": tensor for part, tensor in pair.parts.items()}
         tensors |= {f"{name}:{_GOAL}": goal for name, goal in self.goals.items()}
         parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         about: dict[str, object] = {"format": _FORMAT, "notes": self.notes}
@@ -134,13 +143,13 @@ def _read(pair: Mapping[str, Tensor]) -> Written:
     """An association from its parts, also as earlier versions kept it."""
     keys, values = pair["keys"], pair["values"]
     missing = pair.get("missing", pair.get("targets", values) - values)
-    return Written(keys, values, missing)
+    return Written(keys, values, missing, pair.get("downhill"))
 
 
 def part_of(pair: Written, columns: Sequence[int]) -> Written:
     """Some columns of an association."""
     at = list(columns)
-    return Written(pair.keys[:, at], pair.values[:, at], pair.missing[:, at])
+    return Written(**{name: tensor[:, at] for name, tensor in pair.parts.items()})
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:

@@ -85,6 +85,13 @@ def write(K: Tensor, R: Tensor, metric: Metric, rho: float) -> LowRank:
     return LowRank.of(R, torch.cholesky_solve(F.mT.contiguous(), _cholesky(S)))
 
 
+def write_evenly(K: Tensor, R: Tensor, ridge: float) -> LowRank:
+    """The write under the metric ridge * I with rho = 1, without a matrix of the keys' size."""
+    K, R = K.double(), R.double()
+    S = ridge * torch.eye(K.shape[1], dtype=K.dtype, device=K.device) + K.mT @ K
+    return LowRank.of(R, torch.cholesky_solve(K.mT.contiguous(), _cholesky(S)))
+
+
 def take_out(K: Tensor, R: Tensor, metric: Metric) -> LowRank:
     """The change that undoes a write at keys K which are part of the metric (rho = 1).
 

@@ -124,6 +124,11 @@ _LORA: Mapping[str, Mapping[str, object]] = {
     "llama-3-8b": {"lr": 5e-3},
 }
 
+_ULTRA: Mapping[str, Mapping[str, object]] = {
+    "gpt-j-6b": {"layers": tuple(range(18, 27)), "eta": 1e-6},
+    "qwen2.5-7b": {"layers": tuple(range(18, 27)), "matrices": "gate_up", "eta": 1e-6},
+}
+
 # method -> model -> dotted hparam -> value
 TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "rome": _ROME,
@@ -147,6 +152,8 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "memory": _MEMORY,
     "ctp": {},  # one setting for all models
     "mend": {},  # placed by rule as published
+    "ultraedit": _ULTRA,
+    "ultra-rls": _ULTRA,
 }
 
 # model_type -> (depth of ROME's layer, depth of the last edited layer of a band), as shares of all
@@ -180,7 +187,14 @@ _TRAINED_AT = {"ft-l": 0.0, "ft-m": 0.0, "locft": 0.21}
 # Which rule places a method's layers; the others edit a band.
 _ONE_LAYER = {"rome", "r-rome", "emmet"}
 _BAND_END = {"memory"}
-_EVERY_LAYER = {"ctp", "full-c", "lora", "kn"}  # which of them matter is what the method finds out
+# From which depth up to below which one a method edits, as shares of all layers. Every layer where
+# the method itself finds out which of them matter; UltraEdit as published for GPT-J and Qwen 2.5.
+_ALL = (0.0, 1.0)
+_ULTRA_AT = (0.64, 0.96)
+_SPANS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("ctp", "full-c", "lora", "kn"), _ALL),
+    **dict.fromkeys(("ultraedit", "ultra-rls"), _ULTRA_AT),
+}
 
 
 def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
@@ -190,8 +204,9 @@ def placement(method: str, facts: ModelFacts) -> tuple[int, ...]:
         return _ending(rome, 1, facts)
     if method == "mend":
         return tuple(range(max(0, facts.layers - _MEND), facts.layers))
-    if method in _EVERY_LAYER:
-        return tuple(range(facts.layers))
+    if method in _SPANS:
+        first, stop = (round(share * facts.layers) for share in _SPANS[method])
+        return tuple(range(min(first, stop - 1), stop))
     if method in _TRAINED_AT:
         return (round(_TRAINED_AT[method] * facts.layers),)
     if method == "attention":

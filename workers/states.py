@@ -80,5 +80,5 @@ class OutcomeCache:
 
 def _size(outcome: Outcome) -> int:
     parts = (t for delta in outcome.deltas.values() for t in tensors_of(delta).values())
-    pairs = (t for p in outcome.written.values() for t in (p.keys, p.values, p.targets))
+    pairs = (t for p in outcome.written.values() for t in p.parts.values())
     return sum(tensor.nbytes for tensor in (*parts, *pairs))

@@ -21,7 +21,7 @@ from editing.stats.store import SiteKind
 if TYPE_CHECKING:
     from editing.model.view import ModelView
 
-Spot = tuple[SiteKind, int]  # the matrix that writes a layer's MLP, or its attention
+Spot = tuple[SiteKind, int]  # the matrix that writes a layer's MLP, or its attention; what it reads
 MLP: tuple[SiteKind, ...] = ("mlp",)
 
 

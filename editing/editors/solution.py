@@ -41,9 +41,11 @@ def signed(outcome: Outcome, made_by: object) -> Outcome:
 
 
 def spot_of(view: "ModelView", weight: str) -> Spot:
-    """The spot that a weight writes at."""
+    """The spot that a weight writes at, or that it reads."""
     layer = layer_of(weight)
-    return ("mlp" if weight == view.down_proj(layer) else "attention"), layer
+    if weight == view.down_proj(layer):
+        return "mlp", layer
+    return ("attention" if weight == view.attention_out(layer) else "mlp_in"), layer
 
 
 def missing_now(

@@ -5,6 +5,8 @@
 u_t is what enters the matrix at token t and delta_t the direction in which its answer there should
 move for the loss to fall: the negative gradient with respect to the answer. Both are read in one
 backward pass through the blocks from the lowest such matrix on; no weight's gradient is formed.
+Every token has a term (`token_gradients`), or only those at which the target is predicted are asked
+for (`target_gradients`).
 """
 
 from collections.abc import Generator, Sequence
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from editing.model.partial import by_row
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -55,14 +59,39 @@ def token_gradients(
 
     A sum, so that what a text asks for does not depend on which others stand beside it.
     """
+    passed, loss = _passed(view, lessons, names)
+    return {name: TokenGradient.of(*one) for name, one in passed.items()}, loss
+
+
+def target_gradients(
+    view: "ModelView", lessons: "Lessons", names: Sequence[str]
+) -> tuple[dict[str, TokenGradient], float]:
+    """The same of the tokens at which a target is predicted, text after text; none is dropped.
+
+    Raises NumericOverflow where the pass left the range of the format that the model serves in.
+    """
+    passed, loss = _passed(view, lessons, names)
+    row, at = lessons.where.unbind(1)
+    found: dict[str, TokenGradient] = {}
+    for name, (u, gradient) in passed.items():
+        u, gradient = (by_row(part, len(lessons))[row, at].float() for part in (u, gradient))  # noqa: PLW2901
+        for part in (u, gradient):
+            view.require_finite(part, f"What {name} is asked")
+        found[name] = TokenGradient(u.detach(), -gradient)
+    return found, loss
+
+
+def _passed(
+    view: "ModelView", lessons: "Lessons", names: Sequence[str]
+) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
+    """What entered each matrix, and the gradient of its answers; the mean loss."""
     with torch.enable_grad(), _hearing(view, names) as (entered, answered):
         # No parameter wants a gradient: what enters the lowest block carries it.
         hidden = lessons.paused.hidden.detach().requires_grad_()
         graded = replace(lessons, paused=replace(lessons.paused, hidden=hidden)).graded()
         gradients = torch.autograd.grad(graded.nll.sum(), [answered[name] for name in names])
     found = {
-        name: TokenGradient.of(entered[name], gradient)
-        for name, gradient in zip(names, gradients, strict=True)
+        name: (entered[name], gradient) for name, gradient in zip(names, gradients, strict=True)
     }
     return found, float(graded.nll.detach().mean())
 

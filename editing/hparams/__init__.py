@@ -34,6 +34,7 @@ from .gradient import (
 from .hypernetwork import RECIPES, MendHparams, MendRecipe
 from .in_context import IkeHparams
 from .memory import MemoryHparams
+from .one_step import UltraHparams
 from .paths import CtpHparams, NodeScore
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Sited",
     "Statistics",
     "Training",
+    "UltraHparams",
 ]
 
 Hparams = Any  # one of the frozen dataclasses that catalogue.METHODS names

@@ -127,7 +127,9 @@ class ModelView:
         return self._inside(layer, self.layout.attention_out)
 
     def written_at(self, layer: int, site: SiteKind) -> str:
-        """Name of the weight that writes a layer's MLP or its attention."""
+        """Name of the weight that writes a layer's MLP or its attention; of what the MLP reads."""
+        if site == "mlp_in":
+            return self.up_proj(layer)
         return self.down_proj(layer) if site == "mlp" else self.attention_out(layer)
 
     def up_proj(self, layer: int) -> str:
@@ -357,7 +359,8 @@ class ModelView:
 
     def post_norm(self, layer: int, site: SiteKind = "mlp") -> nn.Module | None:
         """The norm behind a write of a layer, None where there is none."""
-        path = self.layout.post_norm if site == "mlp" else self.layout.attention_post_norm
+        behind = {"mlp": self.layout.post_norm, "attention": self.layout.attention_post_norm}
+        path = behind.get(site)
         return None if path is None else self.blocks[layer].get_submodule(path)
 
     def landing(self, layer: int, site: SiteKind = "mlp") -> Landing:

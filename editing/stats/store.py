@@ -18,8 +18,13 @@ from editing.solve import Metric
 
 _SEED = 0
 
-SiteKind = Literal["mlp", "attention"]  # whose keys: inputs of down-projections, or of W_o
-_KINDS: dict[SiteKind, str] = {"mlp": "second-moment-1", "attention": "second-moment-attention-1"}
+# Whose keys: inputs of down-projections, of W_o, or of what makes and gates an MLP's entries.
+SiteKind = Literal["mlp", "attention", "mlp_in"]
+_KINDS: dict[SiteKind, str] = {
+    "mlp": "second-moment-1",
+    "attention": "second-moment-attention-1",
+    "mlp_in": "second-moment-mlp-in-1",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from editing.catalogue import METHODS
 from editing.delta import LowRank
 from editing.history import History
+from editing.hparams import UltraHparams
 from editing.model.tokens import encode
 from editing.model.view import ModelView
 from editing.outcome import Outcome
@@ -45,6 +46,7 @@ Overrides = Mapping[str, object]
 # contexts where the default is 20; a rate at which a few steps are enough.
 _BAND: Overrides = {"layers": [1, 3]}
 _FEW: Overrides = {"contexts.prefixes": 5}
+_STEP: Overrides = {"matrices": "mlp", "eta": 0.02, "layers": [2, 3]}
 _FAST: Overrides = {"epochs": 12, "lr": 0.01}
 OVERRIDES: Mapping[str, Overrides] = {
     "rome": _FEW,
@@ -68,6 +70,8 @@ OVERRIDES: Mapping[str, Overrides] = {
     "locft": {**_FAST, "end_token": False},
     "lora": {**_BAND, **_FAST, "stop_loss": 0.3},
     "kn": {"contexts.prefixes": 2},
+    "ultraedit": _STEP,
+    "ultra-rls": _STEP,
 }
 
 
@@ -79,6 +83,11 @@ def overrides_for(editor: str) -> Overrides:
 def searches(editor: str) -> bool:
     """Whether a method finds a vector by search and writes it at keys, by a closed form."""
     return {"search", "statistics"} <= set(METHODS[editor].hparams.__dataclass_fields__)
+
+
+def keyed(editor: str) -> bool:
+    """Whether a method keeps the keys that it wrote at."""
+    return searches(editor) or METHODS[editor].hparams is UltraHparams
 
 
 def declared(view: ModelView, editor: str) -> set[str]:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from editing import solve
 from editing.delta import Dense
+from editing.editors.solution import spot_of
 from editing.history import Entry, History
 from editing.model.state import State
-from editing.model.view import ModelView, layer_of
+from editing.model.view import ModelView
 from editing.outcome import Outcome, Written
 from editing.request import EditRequest
 from editing.retract import metric_of, retract
@@ -26,7 +27,7 @@ FACTS = [
     OTHER_SPORT,
     EditRequest(subject="Roger Federer", prompt="{} plays the sport of", target_new="football"),
 ]
-EXACT = ["memit-history", "alphaedit"]
+EXACT = ["memit-history", "alphaedit", "ultra-rls"]
 
 
 # As large beside the weights as edits of a real model are: a tiny one's own are many times larger
@@ -35,6 +36,7 @@ REACHED = {"search.min_probability": 0}  # however far it comes
 GENTLE = {
     "memit-history": {**OVERRIDES["memit-history"], "second_moment_weight": 200, **REACHED},
     "alphaedit": {**OVERRIDES["alphaedit"], "damping": 20, **REACHED},
+    "ultra-rls": {**OVERRIDES["ultra-rls"], "eta": 1e-3, "ridge": 20},
 }
 
 
@@ -64,14 +66,14 @@ def joint(
 ) -> Tensor:
     """One solution for all stored pairs but some, in dense algebra."""
     bases, _ = metric_of(view, plan_of(view, editor))
-    layer = layer_of(weight)
     start = view.master(weight, State()).double()
     rest = [entry.load() for entry in entries if entry.id not in without]
-    start += sum((o.changes[weight].matrix().double() for o in rest if not o.written), start * 0)
+    foreign = [o.changes[weight] for o in rest if not o.written and weight in o.changes]
+    start += sum((change.matrix().double() for change in foreign), start * 0)
     pairs = [outcome.written[weight] for outcome in rest if outcome.written]
     keys = torch.cat([pair.keys.double() for pair in pairs], dim=1)
     targets = torch.cat([pair.values.double() + pair.missing.double() for pair in pairs], dim=1)
-    metric = bases(("mlp", layer)).with_keys(keys)
+    metric = bases(spot_of(view, weight)).with_keys(keys)
     return start + (targets - start @ keys) @ keys.mT @ metric.inverse
 
 
@@ -111,7 +113,7 @@ def test_what_another_editor_changed_in_between_stays(llama: ModelView, editor: 
     drawn = torch.Generator().manual_seed(0)
     deltas = {
         name: Dense(0.01 * torch.randn(llama.master(name).shape, generator=drawn))
-        for name in (llama.down_proj(1), llama.down_proj(3))
+        for name in (llama.down_proj(layer) for layer in OVERRIDES[editor]["layers"])
     }
     entries = lineage(llama, editor, foreign=Outcome(deltas))
     out = taken_out(llama, editor, entries, "edit-0")
@@ -131,6 +133,8 @@ def _moved(entry: Entry, deltas: dict[str, Dense], *, before: bool) -> Entry:
         name: Written(
             pair.keys, (pair.values.double() + deltas[name].at(pair.keys)).float(), pair.missing
         )
+        if name in deltas
+        else pair
         for name, pair in outcome.written.items()
     }
     return Entry(entry.id, lambda: Outcome(outcome.deltas, written))
