@@ -113,8 +113,8 @@ class LedgerHparams(MemitHparams):
 
     written_share: float = knob(
         0.5,
-        "where lambda is left to the rule of scale: the share of its residual that a key of average "
-        "leverage gets written in a layer; many edits need a lower one than few",
+        "where lambda is left to the rule of scale: the share of its residual that a key of "
+        "average leverage gets written in a layer; many edits need a lower one than few",
         low=0.01,
         high=0.99,
     )
