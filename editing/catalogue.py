@@ -53,6 +53,7 @@ class Method:
     memory: str = "nothing"  # what of earlier live edits enters a new one
     metric: str = ""  # of one whose edits are one joint solution: "module:function" of its metric
     without: str = ""  # of one that takes its edits out by a function of its own: where that is
+    again: str = ""  # of one that solves disturbed facts again by a function of its own: its place
 
     @property
     def retract(self) -> Literal["exact", "dropped"]:

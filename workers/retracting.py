@@ -20,7 +20,8 @@ from editing.retract import retract
 from editing.run import Stopwatch
 from editing.step import Step
 from workers.bench import Bench
-from workers.jobs import EARLIER, promote, replayed, still_standing
+from workers.guarded import live_facts, replayed, warned
+from workers.jobs import promote
 from workers.patience import Work, undisturbed
 
 Json = dict[str, Any]
@@ -63,10 +64,10 @@ def _report(
     """What becomes of the facts that are taken out, and of those that stay."""
     view, target = bench.host.view, order.target or ""
     asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
-    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER + 1))
     facts = [EditRequest.from_dict(fact) for fact in asked]
-    others = still_standing(facts, [facts for edit, facts in live if edit != target])[:EARLIER]
-    return (yield from watch.timed(walk.promotion_report(view, facts, after, others)))
+    others = yield from live_facts(bench, order, asked, but=target)
+    report = yield from watch.timed(walk.promotion_report(view, facts, after, others))
+    return warned(report, order.guard)
 
 
 def _drop(

@@ -9,7 +9,7 @@ ServiceError
     SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
-    ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  LabelTaken
+    ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  LabelTaken  GuardBreached
     EvalSettled  NothingMeasured  CasesChanged  TooManyRows
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
@@ -66,6 +66,7 @@ from .world import (
     BlobDamaged,
     BlobMissing,
     EditNotLive,
+    GuardBreached,
     HeadMoved,
     KeyInFlight,
     LabelTaken,
@@ -96,6 +97,7 @@ __all__ = [
     "EditNotLive",
     "EvalNotFound",
     "EvalSettled",
+    "GuardBreached",
     "HeadMoved",
     "Json",
     "KeyInFlight",

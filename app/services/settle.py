@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from app.errors import BlobMissing, HeadMoved, Json, ModelNotFound
 from app.queue import outbox, streams
 from app.queue.messages import Settled
+from app.services import standing
 from app.services.lineage import Entry, manifest, without
 from app.store import journal
 from app.store.db import Tx
@@ -80,10 +81,7 @@ def settle_edit(
     """
     model, edit = _mine(tx, edit_id, epoch)
     for sha256 in filter(None, (blob, checkpoint)):
-        # Locked, so that a clean-up by age cannot take a blob that is coming into use.
-        held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(key_share=True)
-        if tx.session.scalar(held) is None:
-            raise BlobMissing(sha256)
+        _hold(tx, sha256)
     snapshot = Snapshot(
         kind=edit.kind,
         extends_id=edit.parent_id,
@@ -96,6 +94,7 @@ def settle_edit(
     _promote(tx, model, edit, snapshot, epoch)
     edit.live = True
     _no_longer_live(tx, model, (*removes, *ends))
+    standing.promoted(tx, edit, snapshot)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -123,6 +122,7 @@ def settle_drop(
     )
     _promote(tx, model, edit, snapshot, epoch)
     _no_longer_live(tx, model, (target,))
+    standing.promoted(tx, edit, snapshot)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -159,6 +159,7 @@ def settle_restore(
     ours = update(Edit).where(Edit.model_id == model.id)
     tx.session.execute(ours.where(Edit.live, Edit.id.not_in(found.live)).values(live=False))
     tx.session.execute(ours.where(~Edit.live, Edit.id.in_(found.live)).values(live=True))
+    standing.restored(tx, model, snapshot, source)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -185,6 +186,19 @@ def settle_prepared(tx: Tx, edit_id: str, *, epoch: int, report: Json, timings: 
     if edit.kind != "statistics":
         raise NotRunning(edit_id)
     _end(tx, edit, "applied", report=report, timings=timings)
+
+
+def settle_rejected(
+    tx: Tx, edit_id: str, *, epoch: int, blob: str, error: Json, report: Json, timings: Json
+) -> None:
+    """The guard would not have it served: the order ends there, the head stays.
+
+    What it has computed and what was measured of it are kept as evidence.
+    """
+    _, edit = _mine(tx, edit_id, epoch)
+    _hold(tx, blob)
+    end: Json = {"evidence": blob, "error": error, "report": report, "timings": timings}
+    _end(tx, edit, "rejected", **end)
 
 
 def settle_cancelled(tx: Tx, edit_id: str, *, epoch: int, timings: Json | None = None) -> None:
@@ -235,6 +249,13 @@ def _mine(
     if edit is None:
         raise NotRunning(edit_id)
     return model, edit
+
+
+def _hold(tx: Tx, sha256: str) -> None:
+    """Lock a blob that comes into use, so that a clean-up by age cannot take it."""
+    held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(key_share=True)
+    if tx.session.scalar(held) is None:
+        raise BlobMissing(sha256)
 
 
 def _no_longer_live(tx: Tx, model: Model, edits: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ EditingError
     UnknownEditor
     UnknownHparam
     InvalidHparam
+    InvalidGuard
     UnknownSuite
     UnknownDataset
     BadRecord
@@ -42,6 +43,7 @@ from .asked import (
     BadRecord,
     BadSource,
     EmptyField,
+    InvalidGuard,
     InvalidHparam,
     NonFiniteValue,
     SubjectNotFound,
@@ -92,6 +94,7 @@ __all__ = [
     "FingerprintMismatch",
     "HypernetworkDamaged",
     "HypernetworkMissing",
+    "InvalidGuard",
     "InvalidHparam",
     "LossDiverged",
     "NoNeurons",
