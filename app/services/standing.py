@@ -37,7 +37,9 @@ class LiveFact:
 def sample(
     tx: Tx, model_id: str, order: str, requests: Sequence[Json], size: int, *, but: str = ""
 ) -> list[LiveFact]:
-    """Choose the facts that a promotion asks for: none that it writes again, none of `but`.
+    """Choose the facts that a promotion asks for: none that it writes again.
+
+    Where it takes an edit out, `but`, none of that one, and all that stand beside it.
 
     `size` edits of others are drawn; those that turn out to be about the same subjects, or not to
     stand any more, leave it smaller.
@@ -48,7 +50,7 @@ def sample(
     near = or_(
         Fact.subject.in_(subjects | {each["object"] for each in names}), Fact.object.in_(subjects)
     )
-    wanted = and_(standing(), Fact.ask.not_in(asks), Edit.id != but)
+    wanted = and_(standing(), Edit.id != but if but else Fact.ask.not_in(asks))
     ours = _facts(model_id).where(near, wanted).order_by(Edit.ord.desc(), Fact.number).limit(SAME)
     near_rows: Any = tx.session.execute(ours)
     same = [LiveFact(*row, same_subject=True) for row in near_rows]

@@ -8,6 +8,7 @@ from errata.cli import look, measure, orders, states
 from errata.cli.bench import bench
 from errata.cli.data import data
 from errata.cli.demo import demo
+from errata.cli.health import guard, health
 from errata.cli.train import train
 from errata.cli.up import up
 from errata.cli.watch import watch
@@ -27,6 +28,7 @@ COMMANDS = {
         orders.cancel,
         orders.stats,
         states.label,
+        guard,
     ),
     "Look": (
         look.probe,
@@ -35,6 +37,7 @@ COMMANDS = {
         look.edits,
         states.snapshots,
         states.diff,
+        health,
         watch,
     ),
     "Measure": (measure.forecast, measure.suites, measure.evals),
