@@ -203,8 +203,8 @@ def measured(view: ModelView, after: State) -> Json:
 def scaled(view: ModelView, factor: float) -> State:
     """One weight blown up."""
     name = view.down_proj(2)
-    W = view.master(name, State())
-    return view.after({name: LowRank((factor - 1) * W, torch.eye(W.shape[1]))})
+    weight = view.master(name, State())
+    return view.after({name: LowRank((factor - 1) * weight, torch.eye(weight.shape[1]))})
 
 
 def whats(found: Mapping[str, Any]) -> set[str]:

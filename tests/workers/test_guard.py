@@ -129,7 +129,7 @@ def test_what_was_disturbed_is_solved_again_with_the_new_fact(
     hands.work()
     clumsy(monkeypatch)
     warned = queue.order(FRANCE, editor="memit", dry_run=True)
-    mended = queue.order(FRANCE, editor="memit", guard={"on_breach": "repair"})
+    mended = queue.order(FRANCE, editor="memit", guard={"on_breach": "repair", "kl": None})
     hands.work()
 
     (breach,) = (b for b in judged(queue, warned)["breaches"] if b["what"] == "disturbed_share")
