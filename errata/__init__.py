@@ -16,6 +16,7 @@ from errata.errors import (
     WaitTimeout,
 )
 from errata.eval_results import Collision, Eval, Forecast, Foreseen, Suite
+from errata.health_results import Health, Member, Promotion
 from errata.results import (
     Diff,
     Editor,
@@ -44,12 +45,15 @@ __all__ = [
     "Fact",
     "Forecast",
     "Foreseen",
+    "Health",
+    "Member",
     "Model",
     "Order",
     "OrderBrief",
     "OrderFailed",
     "Probe",
     "Progress",
+    "Promotion",
     "Refused",
     "RestorePlan",
     "ServerNotRunning",

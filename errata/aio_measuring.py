@@ -10,8 +10,9 @@ from errata import eval_calls
 from errata.calls import Call, Page
 from errata.errors import Refused, Unreachable
 from errata.eval_results import Eval, Forecast, Suite
+from errata.health_results import Health
 from errata.measuring import DAY, Looks, OnEval
-from errata.results import Json
+from errata.results import Json, Model
 
 
 class AsyncMeasures:
@@ -19,6 +20,21 @@ class AsyncMeasures:
 
     _send: Callable[[Call[Any]], Awaitable[Any]]
     _each: Callable[[Callable[[str | None], Call[Page[Any]]]], AsyncIterator[Any]]
+
+    async def health(
+        self, model: str, *, after: str | None = None, limit: int | None = None
+    ) -> Health:
+        """Tell how a model does, from what its promotions have measured.
+
+        Lists are of at most `limit` edits and snapshots; `after`, an edit, shows older edits.
+        """
+        return await self._send(eval_calls.health(model, after, limit))
+
+    async def set_guard(
+        self, model: str, guard: Mapping[str, Any] | None, *, if_match: str | None = None
+    ) -> Model:
+        """Say what differs from the default guard of promotions; None: nothing does."""
+        return await self._send(eval_calls.set_guard(model, guard, if_match))
 
     async def suites(self) -> list[Suite]:
         """List the kinds of measurement, each with a JSON schema of its options."""

@@ -111,11 +111,15 @@ def model_if_moved(model: str, head: str) -> Call[Model | None]:
     )
 
 
-def register_model(source: str | Mapping[str, Any], name: str | None) -> Call[Model]:
+def register_model(
+    source: str | Mapping[str, Any], name: str | None, guard: Mapping[str, Any] | None = None
+) -> Call[Model]:
     """Register a model."""
     body: Json = {"source": source if isinstance(source, str) else given.fields("source", source)}
     if name is not None:
         body["id"] = name
+    if guard is not None:
+        body["guard"] = given.fields("guard", guard)
     return Call(method="POST", path="/models", json=body, read=Model.of)
 
 
@@ -180,6 +184,11 @@ def edit(
         else {"requests": [given.fields("a request", each) for each in requests]}
     )
     return _order("/edits", said(asked) | facts, terms)
+
+
+def guard(given_guard: Mapping[str, Any] | None) -> Json | None:
+    """Copy the guard of an order; an empty one is the same as none."""
+    return None if given_guard is None else given.fields("guard", given_guard) or None
 
 
 def hparams(knobs: Mapping[str, Any] | None) -> Json | None:

@@ -85,9 +85,15 @@ class Client(Measures):
         """Look at one model; None when its head is `head` still."""
         return self._send(calls.model_if_moved(model, head))
 
-    def register_model(self, source: str | Mapping[str, Any], *, id: str | None = None) -> Model:  # noqa: A002 - the API's word
+    def register_model(
+        self,
+        source: str | Mapping[str, Any],
+        *,
+        id: str | None = None,  # noqa: A002 - the API's word
+        guard: Mapping[str, Any] | None = None,
+    ) -> Model:
         """Register a model: a name, `hub:org/name@revision`, a folder, or a GGUF file."""
-        return self._send(calls.register_model(source, id))
+        return self._send(calls.register_model(source, id, guard))
 
     def remove_model(self, model: str) -> None:
         """Take a model out of service."""
@@ -134,6 +140,7 @@ class Client(Measures):
         editor: str | None = None,
         requests: Sequence[Mapping[str, Any]] | None = None,
         hparams: Mapping[str, Any] | None = None,
+        guard: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         if_match: str | None = None,
         idempotency_key: str | None = None,
@@ -144,13 +151,15 @@ class Client(Measures):
     ) -> Order:
         """Write a fact, given by keyword, or several as one batch, given as `requests`.
 
-        `dry_run` measures the edit and writes nothing. Without `wait` the order is given as soon
-        as it is in the journal. Raises OrderFailed, WaitTimeout.
+        `guard` says what of the model's guard is different for it. `dry_run` measures the edit and
+        writes nothing. Without `wait` the order is given as soon as it is in the journal. Raises
+        OrderFailed, WaitTimeout.
         """
         asked = {
             "model": model,
             "editor": editor,
             "hparams": calls.hparams(hparams),
+            "guard": calls.guard(guard),
             "dry_run": dry_run or None,
         }
         waiting = Waiting(timeout, on_progress, holds=wait)

@@ -8,9 +8,25 @@ from errata import given
 from errata.calls import Call, Page, Terms, paged, path_of, said
 from errata.errors import EvalFailed, Refused
 from errata.eval_results import Eval, Forecast, Suite
-from errata.results import Json
+from errata.health_results import Health
+from errata.results import Json, Model
 
 ROWS = 500  # of one page
+
+
+def health(model: str, after: str | None, limit: int | None) -> Call[Health]:
+    """Ask how a model does."""
+    params = said({"after": after, "limit": limit})
+    path = path_of("models", model, "health")
+    return Call(method="GET", path=path, params=params, read=Health.of)
+
+
+def set_guard(model: str, guard: Mapping[str, Any] | None, if_match: str | None) -> Call[Model]:
+    """Set the guard of a model."""
+    headers = {} if if_match is None else {"If-Match": given.etag("if_match", if_match)}
+    body = {"guard": None if guard is None else given.fields("guard", guard)}
+    path = path_of("models", model)
+    return Call(method="PATCH", path=path, json=body, headers=headers, read=Model.of)
 
 
 def suites() -> Call[list[Suite]]:

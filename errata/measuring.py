@@ -8,7 +8,8 @@ from errata import eval_calls, given
 from errata.calls import Call, Page
 from errata.errors import EvalUnfinished, Refused, Unreachable
 from errata.eval_results import Eval, Forecast, Suite
-from errata.results import Json
+from errata.health_results import Health
+from errata.results import Json, Model
 from errata.wire import BUSY, GATEWAYS
 
 OnEval = Callable[[Eval], None]
@@ -61,6 +62,19 @@ class Measures:
 
     _send: Callable[[Call[Any]], Any]
     _each: Callable[[Callable[[str | None], Call[Page[Any]]]], Iterator[Any]]
+
+    def health(self, model: str, *, after: str | None = None, limit: int | None = None) -> Health:
+        """Tell how a model does, from what its promotions have measured.
+
+        Lists are of at most `limit` edits and snapshots; `after`, an edit, shows older edits.
+        """
+        return self._send(eval_calls.health(model, after, limit))
+
+    def set_guard(
+        self, model: str, guard: Mapping[str, Any] | None, *, if_match: str | None = None
+    ) -> Model:
+        """Say what differs from the default guard of promotions; None: nothing does."""
+        return self._send(eval_calls.set_guard(model, guard, if_match))
 
     def suites(self) -> list[Suite]:
         """List the kinds of measurement, each with a JSON schema of its options."""

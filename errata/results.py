@@ -68,6 +68,7 @@ class Order(Answer):
     editor: str | None = None
     requests: list[Json] = field(default_factory=list)
     hparams: Json = field(default_factory=dict)
+    guard: Json | None = None  # what of its model's guard is different for it
     source: str | None = None  # the snapshot that a restore brings back
     target: str | None = None  # the edit that a retract takes out
     parent: str | None = None  # the head it was applied to
@@ -78,6 +79,7 @@ class Order(Answer):
     dry_run: bool = False  # measured, but not written
     cancel_requested: bool = False
     blocked: Json | None = None  # why nobody takes it: the error of a model that cannot be loaded
+    evidence: str | None = None  # of a rejected one: the blob with what it computed
     report: Json | None = None
     error: Json | None = None
     progress: Progress | None = field(default=None, metadata=_by(Progress.of))
@@ -143,6 +145,7 @@ class Model(Answer):
     serving: bool = False  # whether its worker is alive
     waiting: int = 0  # orders not settled yet
     info: Json | None = None
+    guard: Json | None = None  # what differs from the default guard of promotions
     error: Json | None = None
     created_at: datetime | None = field(default=None, metadata=_TIME)
 

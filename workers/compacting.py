@@ -18,8 +18,8 @@ from editing.outcome import Outcome
 from editing.retract import metric_of
 from editing.run import Stopwatch
 from workers.bench import Bench
+from workers.guarded import live_facts, warned
 from workers.host import Lineage
-from workers.jobs import EARLIER, still_standing
 from workers.patience import Work, undisturbed
 from workers.retracting import built_without, promote_anew
 
@@ -59,9 +59,9 @@ def run_compact(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
 
 def _report(bench: Bench, order: Claimed, after: State, watch: Stopwatch) -> Work[Json]:
     """What a sample of the live facts is answered with before and after, and the drift."""
-    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER))
-    facts = still_standing([], [facts for _, facts in live])[:EARLIER]
-    return (yield from watch.timed(walk.promotion_report(bench.host.view, facts, after)))
+    facts = [one.request for one in (yield from live_facts(bench, order, []))]
+    report = yield from watch.timed(walk.promotion_report(bench.host.view, facts, after))
+    return warned(report, order.guard)
 
 
 def _gained(bench: Bench, rest: Lineage, edits: int, size: int) -> Work[Json]:

@@ -1,7 +1,7 @@
 """Orders, from claim to settled. Each may run twice; none may hurt.
 
     claim -> parent in memory -> answered already? -> prepare -> edit -> the state after it
-          -> promotion report -> blob -> settle (one transaction) -> swap the weights
+          -> promotion report -> guard -> blob -> settle (one transaction) -> swap the weights
 
 Everything here is a generator: a Step after each piece of work, a Pause where there is nothing to
 compute. No transaction is open while the model computes, and until the last line of a job the model
@@ -17,8 +17,6 @@ from safetensors import safe_open
 from app.services import work
 from app.services.work import Claimed, Entry
 from editing import walk
-from editing.editors.entries import NOTE as ENTRIES
-from editing.editors.slots import NOTE as SLOTS
 from editing.model.state import State
 from editing.model.view import ModelView
 from editing.outcome import Outcome
@@ -27,46 +25,37 @@ from editing.run import Stopwatch
 from editing.stats.store import MomentKey
 from editing.step import Step
 from workers.bench import Bench
+from workers.guarded import Made, guarded, live_facts
 from workers.host import Lineage
 from workers.patience import Work, undisturbed
-
-EARLIER = 32  # facts of earlier live edits that a promotion report asks for
-
-_KEPT = (SLOTS, ENTRIES)  # notes for later edits, and for nobody else
 
 Json = dict[str, Any]
 
 
 def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     """Write facts into the model. Raises EditingError with the weights untouched."""
-    host, view = bench.host, bench.host.view
+    view = bench.host.view
     requests = [EditRequest.from_dict(request) for request in order.requests]
     plan = walk.Plan.of(view, order.editor or "", order.hparams)
-    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER))
-    earlier = still_standing(requests, [facts for _, facts in live])[:EARLIER]
+    live = yield from live_facts(bench, order, order.requests)
 
     if (yield from watch.timed(walk.already_answers(view, requests))):
-        report = yield from watch.timed(
-            walk.promotion_report(view, requests, view.current, earlier)
-        )
+        report = yield from watch.timed(walk.promotion_report(view, requests, view.current, live))
         end: Json = {"report": report, "timings": watch.report()}
         yield from bench.settle(lambda tx: work.settle_noop(tx, order.id, epoch=bench.epoch, **end))
         return
 
     yield from undisturbed(lambda: watch.timed(walk.prepare(view, plan)))
-    outcome = yield from undisturbed(
-        lambda: watch.timed(bench.failpoint.inside(walk.edit(view, plan, requests, host.history())))
-    )
-    after = replayed(view, outcome)
-    report = yield from watch.timed(walk.promotion_report(view, requests, after, earlier))
-    report["editor"] = {n: said for n, said in outcome.notes.items() if n not in _KEPT}
-    end = {"report": report, "timings": watch.report()}
+    made = yield from guarded(bench, order, plan, requests=requests, live=live, watch=watch)
+    end = {"report": made.report, "timings": watch.report()}
     if order.dry_run:
         yield from bench.settle(
             lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
         )
-        return
-    yield from promote(bench, order, outcome, after, end)
+    elif made.error is not None:
+        yield from reject(bench, order, made, end)
+    else:
+        yield from promote(bench, order, made.outcome, made.after, end)
 
 
 def promote(
@@ -92,6 +81,16 @@ def promote(
     )
     bench.failpoint.passing("before_swap")
     host.adopt(snapshot, after, lineage.extended(checkpoint=True) if checkpoint else lineage)
+
+
+def reject(bench: Bench, order: Claimed, made: Made, end: Mapping[str, Any]) -> Work[None]:
+    """Keep what the guard would not have served as evidence; the head stays."""
+    blob = yield from bench.keep(made.outcome.to_bytes())
+    bench.failpoint.passing("after_blob")
+    said: Json = {**end, "blob": blob, "error": made.error}
+    yield from bench.settle(
+        lambda tx: work.settle_rejected(tx, order.id, epoch=bench.epoch, **said)
+    )
 
 
 def run_restore(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
@@ -137,24 +136,6 @@ def run_statistics(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]
     }
     end: Json = {"report": report, "timings": watch.report()}
     yield from bench.settle(lambda tx: work.settle_prepared(tx, order.id, epoch=bench.epoch, **end))
-
-
-def replayed(view: ModelView, outcome: Outcome) -> State:
-    """The head with an outcome's deltas, from the bytes that a restart would read."""
-    return view.after(Outcome.from_bytes(outcome.to_bytes()).deltas)
-
-
-def still_standing(requests: list[EditRequest], earlier: list[list[Json]]) -> list[EditRequest]:
-    """Earlier facts, latest first, that nothing later has written again."""
-    taken = {(request.subject, request.prompt) for request in requests}
-    standing: list[EditRequest] = []
-    for facts in earlier:
-        for fact in reversed(facts):
-            request = EditRequest.from_dict(fact)
-            if (request.subject, request.prompt) not in taken:
-                taken.add((request.subject, request.prompt))
-                standing.append(request)
-    return standing
 
 
 def checkpointed(bench: Bench, after: State, lineage: Lineage) -> Work[str | None]:

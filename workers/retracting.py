@@ -16,14 +16,16 @@ from app.services.work import Claimed
 from editing import walk
 from editing.catalogue import METHODS
 from editing.metrics.counterfact import rivals
+from editing.metrics.standing import Live
 from editing.model.state import State
 from editing.request import EditRequest
 from editing.retract import retract
 from editing.run import Stopwatch, under
 from editing.step import Step
 from workers.bench import Bench
+from workers.guarded import live_facts, replayed, warned
 from workers.host import Lineage
-from workers.jobs import EARLIER, checkpointed, promote, replayed, still_standing
+from workers.jobs import checkpointed, promote
 from workers.patience import Work, undisturbed
 
 Json = dict[str, Any]
@@ -94,18 +96,17 @@ def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch)
     """What became of the facts that are taken out and of those that stay; settles a dry run."""
     view, target = bench.host.view, order.target or ""
     asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
-    live = yield from bench.ask(lambda tx: work.live_edits(tx, order.model, EARLIER + 1))
     # What stands when it is gone: also an earlier or later answer to the very same question.
-    others = still_standing([], [facts for edit, facts in live if edit != target])
+    others = yield from live_facts(bench, order, asked, but=target)
     facts = [EditRequest.from_dict(fact) for fact in asked]
     facts = yield from watch.timed(_with_old_answers(bench, facts, others))
-    report = yield from watch.timed(walk.promotion_report(view, facts, after, others[:EARLIER]))
+    report = yield from watch.timed(walk.promotion_report(view, facts, after, others))
     rows: Any = report["requests"]
     for row in rows:
         row["gone"] = not row["answers"]
         row["back"] = row["p_rival"] > row["p_new"]
     report["retract"] = {"edit": target, "how": how}
-    end: Json = {"report": report, "timings": watch.report()}
+    end: Json = {"report": warned(report, order.guard), "timings": watch.report()}
     if order.dry_run:
         yield from bench.settle(
             lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
@@ -114,14 +115,14 @@ def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch)
 
 
 def _with_old_answers(
-    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[EditRequest]
+    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[Live]
 ) -> Generator[Step, None, list[EditRequest]]:
     """The facts with the answer each should give way to.
 
     What a live edit says to the question; else what was true; else what the untouched model says.
     """
     view = bench.host.view
-    says = {fact.question: fact.target_new for fact in standing}
+    says = {one.request.question: one.request.target_new for one in standing}
     asked = [fact for fact in facts if fact.perspective == "entity"]  # others have but one rival
     asked = [replace(one, target_true=says.get(one.question, one.target_true)) for one in asked]
     answers = iter((yield from under(view, State(), rivals(view, asked))))

@@ -27,9 +27,14 @@ from app.api.facts import (
 )
 from app.services.models import SOURCE_FIELDS
 from app.services.submit import DEFAULT_EDITOR
+from editing import guard
 
 # Beyond any limit an operator may set: refused before each of them is looked at.
 MAX_LISTED = 10_000
+
+
+# Checked where the answer can say more: pydantic sees an object.
+GuardIn = Annotated[Json, WithJsonSchema(guard.schema())]
 
 
 class _Order(Body):
@@ -42,6 +47,9 @@ class _Order(Body):
     hparams: Json = Field(default={})
     dry_run: bool = Field(
         default=False, description="Compute and measure it, and keep nothing: no snapshot."
+    )
+    guard: GuardIn | None = Field(
+        default=None, description="What of its model's guard is different for this order."
     )
 
 
@@ -192,6 +200,17 @@ class ModelIn(Body):
         examples=["smollm2-135m"],
     )
     id: str | None = Field(default=None, description="Derived from the source when left out.")
+    guard: GuardIn | None = Field(
+        default=None, description="What differs from the default guard of promotions."
+    )
+
+
+class ModelChangeIn(Body):
+    """What of a registered model can be changed."""
+
+    guard: GuardIn | None = Field(
+        description="What differs from the default guard, all of it; null: nothing does."
+    )
 
 
 def _whole(given: Any) -> Any:  # noqa: ANN401  (whatever came)

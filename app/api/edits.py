@@ -44,6 +44,7 @@ from app.services.submit import EditOrder
 from app.store.tables import JournalRow
 from editing.errors import (
     EmptyField,
+    InvalidGuard,
     InvalidHparam,
     NonFiniteValue,
     SubjectSlotMissing,
@@ -82,6 +83,7 @@ router = APIRouter(prefix="/edits", tags=["edits"])
             UnknownEditor,
             UnknownHparam,
             InvalidHparam,
+            InvalidGuard,
         ),
     },
 )
@@ -97,8 +99,9 @@ async def submit_edit(
     """Write the order into the journal. The model changes later; follow `Location`.
 
     With `dry_run` it takes its place in the queue all the same, is computed and measured on the
-    head it meets, and changes nothing: its `report` is what one wanted to know. An order for a
-    model that could not be loaded is taken and waits; `blocked` says why.
+    head it meets, and changes nothing: its `report` is what one wanted to know, also what the guard
+    would do. An order that the guard does not let pass ends as `rejected`, with its report. One for
+    a model that could not be loaded is taken and waits; `blocked` says why.
     """
     order = EditOrder(
         requests=body.facts(),
@@ -107,6 +110,7 @@ async def submit_edit(
         hparams=body.hparams,
         if_match=if_match,
         dry_run=body.dry_run,
+        guard=body.guard,
     )
     limits = house.settings
     return await ordering.take(

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import ordering
-from app.api.bodies import CompactIn, ModelIn, StatisticsIn
+from app.api.bodies import CompactIn, ModelChangeIn, ModelIn, StatisticsIn
 from app.api.deps import (
     After,
     HouseDep,
@@ -15,12 +15,14 @@ from app.api.deps import (
     TxDep,
     WaitDep,
 )
+from app.api.health_schemas import HealthOut
 from app.api.problems import problems
 from app.api.schemas import Listed, ModelOut, OrderOut, SnapshotOut
 from app.errors import (
     BadHeader,
     BadModelId,
     CannotCompact,
+    EditNotFound,
     HeadMoved,
     KeyInFlight,
     KeyReused,
@@ -33,10 +35,10 @@ from app.errors import (
     SourceNotAllowed,
     SourceNotFound,
 )
-from app.services import compact, models, prepare, snapshots
+from app.services import compact, health, models, prepare, snapshots
 from app.store.db import Tx
 from app.store.tables import Model
-from editing.errors import BadSource, InvalidHparam, UnknownEditor, UnknownHparam
+from editing.errors import BadSource, InvalidGuard, InvalidHparam, UnknownEditor, UnknownHparam
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -46,17 +48,19 @@ router = APIRouter(prefix="/models", tags=["models"])
     status_code=201,
     responses={
         200: {"model": ModelOut, "description": "Registered before, from the same source."},
-        **problems(ModelExists, BadModelId, BadSource, SourceNotAllowed, SourceNotFound),
+        **problems(
+            ModelExists, BadModelId, BadSource, SourceNotAllowed, SourceNotFound, InvalidGuard
+        ),
     },
 )
 def register_model(body: ModelIn, tx: TxDep, house: HouseDep, out: Response) -> ModelOut:
     """Register a model. A worker loads it; until then orders wait in its queue.
 
-    The same source under the same id again changes nothing; after a DELETE it brings the model
-    back with its lineage. Another source needs another id.
+    The same source under the same id again changes nothing but a guard that is given; after a
+    DELETE it brings the model back with its lineage. Another source needs another id.
     """
     model, new = models.register(
-        tx, body.source, model_id=body.id, roots=house.settings.model_roots
+        tx, body.source, model_id=body.id, roots=house.settings.model_roots, guard=body.guard
     )
     tx.session.flush()
     tx.session.refresh(model)
@@ -91,6 +95,21 @@ def get_model(model_id: str, tx: TxDep, out: Response, seen: IfNoneMatchDep) -> 
         if model.head_id in seen or "*" in seen:
             return Response(status_code=304, headers=dict(out.headers))
     return _shown(tx, [model])[0]
+
+
+@router.patch("/{model_id}", responses=problems(BadHeader, ModelNotFound, HeadMoved, InvalidGuard))
+def change_model(model_id: str, body: ModelChangeIn, tx: TxDep, if_match: IfMatchDep) -> ModelOut:
+    """Set the guard of a model. It holds for every order that is claimed from here on."""
+    return _shown(tx, [models.set_guard(tx, model_id, body.guard, if_match=if_match)])[0]
+
+
+@router.get("/{model_id}/health", responses=problems(ModelNotFound, EditNotFound))
+def get_health(model_id: str, tx: TxDep, after: After = None, limit: Limit = 50) -> HealthOut:
+    """Tell how a model does, from what its promotions have measured; the model is not asked.
+
+    Lists are newest first and of at most `limit`; `after`, an edit's id, shows older edits.
+    """
+    return HealthOut.of(health.look(tx, model_id, after=after, limit=limit))
 
 
 @router.delete(

@@ -49,6 +49,9 @@ class OrderOut(BaseModel):
     status: Status
     requests: list[Json]
     hparams: Json
+    guard: Json | None = Field(
+        default=None, description="What of its model's guard is different for this order."
+    )
     source: str | None = Field(description="The snapshot that a restore brings back.")
     target: str | None = Field(default=None, description="The edit that a retract takes out.")
     parent: str | None = Field(description="The head it was applied to, bound when claimed.")
@@ -67,6 +70,10 @@ class OrderOut(BaseModel):
     blocked: Json | None = Field(
         default=None,
         description="Why nobody takes it: the error of a model that could not be loaded.",
+    )
+    evidence: str | None = Field(
+        default=None,
+        description="Of a rejected order: the blob with what it computed, by its sha256.",
     )
     report: Json | None
     error: Json | None
@@ -91,6 +98,7 @@ class OrderOut(BaseModel):
             status=cast("Any", edit.status),
             requests=edit.payload.get("requests", []),
             hparams=edit.payload.get("hparams", {}),
+            guard=edit.payload.get("guard"),
             source=edit.payload.get("snapshot"),
             target=next(iter(edit.payload.get("targets", ())), None),
             parent=edit.parent_id,
@@ -101,6 +109,7 @@ class OrderOut(BaseModel):
             dry_run=edit.dry_run,
             cancel_requested=edit.cancel_requested,
             blocked=blocked,
+            evidence=edit.evidence,
             report=edit.report,
             error=edit.error,
             progress=edit.progress,
@@ -244,6 +253,9 @@ class ModelOut(BaseModel):
     serving: bool = Field(description="Whether its worker is alive.")
     waiting: int = Field(description="Orders not settled yet.")
     info: Json | None
+    guard: Json | None = Field(
+        default=None, description="What differs from the default guard of promotions."
+    )
     error: Json | None
     created_at: datetime
 
@@ -261,6 +273,7 @@ class ModelOut(BaseModel):
             serving=serving,
             waiting=waiting,
             info=model.info,
+            guard=model.guard,
             error=model.error,
             created_at=model.created_at,
         )

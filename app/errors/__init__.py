@@ -10,7 +10,7 @@ ServiceError
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
     ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  NothingToCompact
-    LabelTaken
+    LabelTaken  GuardBreached
     EvalSettled  NothingMeasured  CasesChanged  TooManyRows
   HeadMoved                           If-Match names another snapshot than the head
   Poisoned                            the worker died in every attempt at an order
@@ -68,6 +68,7 @@ from .world import (
     BlobDamaged,
     BlobMissing,
     EditNotLive,
+    GuardBreached,
     HeadMoved,
     KeyInFlight,
     LabelTaken,
@@ -100,6 +101,7 @@ __all__ = [
     "EditNotLive",
     "EvalNotFound",
     "EvalSettled",
+    "GuardBreached",
     "HeadMoved",
     "Json",
     "KeyInFlight",

@@ -1,5 +1,9 @@
 """What is true of the world, and not of the request alone."""
 
+from collections.abc import Sequence
+
+from editing.guard import Breach
+
 from .base import Conflict, Json, ServiceError, Unavailable
 
 
@@ -28,6 +32,20 @@ class ModelFailed(Conflict):
             "the same source under the same id again, or another source.",
             model=model,
             error=error,
+        )
+
+
+class GuardBreached(Conflict):
+    """What the edit would do is beyond its guard: it was not served, and is kept as evidence."""
+
+    code = "guard-breached"
+
+    def __init__(self, breaches: Sequence[Breach]) -> None:
+        super().__init__(
+            f"The guard rejected the edit: {'; '.join(map(str, breaches))}. The head is as it "
+            "was, and the report is kept. Try another editor or gentler hparams with dry_run, or "
+            "on_breach: repair; should this be acceptable, raise the threshold in `guard`.",
+            breaches=[one.to_dict() for one in breaches],
         )
 
 

@@ -129,25 +129,6 @@ def _folded(parts: "list[_Part]") -> Manifest:
     return Manifest(snapshot=parts[-1].id, entries=entries, checkpoint=checkpoint)
 
 
-def live_edits(tx: Tx, model_id: str, limit: int) -> list[tuple[str, list[Json]]]:
-    """Return the latest live edits of the head, newest first, with what they asked for."""
-    rows = tx.session.execute(
-        select(Edit.id, Edit.payload["requests"])
-        .where(Edit.model_id == model_id, Edit.live, Edit.kind == "edit")
-        .order_by(Edit.ord.desc())
-        .limit(limit)
-    )
-    return [(edit, requests) for edit, requests in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """How a snapshot is told without some of its entries: what to extend, and what follows."""
-
-    extends: str
-    entries: tuple[Entry, ...]
-
-
 def without(tx: Tx, snapshot_id: str, orders: Collection[str]) -> Rest:
     """Tell a snapshot without the entries of some orders, from the latest one before them all.
 

@@ -24,6 +24,7 @@ from app.services.settle import cancel, locked_model, require_head
 from app.store import journal
 from app.store.db import Tx
 from app.store.tables import Edit, Eval, Lease, Model, Snapshot
+from editing import guard as guards
 from editing.errors import BadSource
 from editing.source import NAMED, parse_source, source_name
 
@@ -38,15 +39,21 @@ SOURCE_FIELDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
 
 
 def register(
-    tx: Tx, source: str | Mapping[str, Any], *, model_id: str | None, roots: tuple[Path, ...]
+    tx: Tx,
+    source: str | Mapping[str, Any],
+    *,
+    model_id: str | None,
+    roots: tuple[Path, ...],
+    guard: Json | None = None,
 ) -> tuple[Model, bool]:
     """Register a model and say whether it is new.
 
     The same source under the same id is the same model: a second call changes nothing, but that a
     removed one comes back with its lineage as it was, and that one which could not be loaded may
     be tried again. Under an id that another source has ever had, ModelExists: its edits and
-    snapshots would be mistaken for those of the new one.
+    snapshots would be mistaken for those of the new one. A guard that is given holds from here on.
     """
+    guards.check(guard)
     known = read_source(source, roots)
     name = derived_id(known) if model_id is None else model_id
     if not _ID.fullmatch(name):
@@ -67,6 +74,8 @@ def register(
         tx.session.execute(
             update(Lease).where(Lease.model_id == name).values(epoch=Lease.epoch + 1)
         )
+    if guard is not None:
+        model.guard = guard
     again = fresh or model.removed_at is not None
     if again or model.status == "failed":
         model.status, model.error, model.removed_at = "registered", None, None
@@ -80,6 +89,19 @@ def get(tx: Tx, model_id: str) -> Model:
     if found is None or found.removed_at is not None:
         raise ModelNotFound(model_id)
     return found
+
+
+def set_guard(tx: Tx, model_id: str, guard: Json | None, *, if_match: str | None = None) -> Model:
+    """Say what differs from the default guard from here on, also for what is queued already."""
+    guards.check(guard)
+    get(tx, model_id)
+    model = locked_model(tx, model_id)
+    if model.removed_at is not None:  # somebody was faster
+        raise ModelNotFound(model_id)
+    require_head(model.head_id, if_match)
+    model.guard = guard
+    tx.session.flush()
+    return model
 
 
 def require_known(tx: Tx, model_id: str) -> None:

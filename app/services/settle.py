@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from app.errors import BlobMissing, HeadMoved, Json, ModelNotFound
 from app.queue import outbox, streams
 from app.queue.messages import Settled
+from app.services import standing
 from app.services.lineage import Entry, manifest, without
 from app.store import journal
 from app.store.db import Tx
@@ -95,6 +96,7 @@ def settle_edit(
     edit.live = edit.kind == "edit"
     if removes or ends:
         _taken_out(tx, model, edit, Edit.id.in_((*removes, *ends)))
+    standing.promoted(tx, edit, snapshot)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -132,6 +134,7 @@ def settle_without(
     )
     _promote(tx, model, edit, snapshot, epoch)
     _live_now(tx, model, edit, manifest(tx, snapshot.id).live)
+    standing.promoted(tx, edit, snapshot)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -166,6 +169,7 @@ def settle_restore(
     )
     _promote(tx, model, edit, snapshot, epoch)
     _live_now(tx, model, edit, found.live)
+    standing.restored(tx, model, snapshot, source)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
 
@@ -192,6 +196,19 @@ def settle_prepared(tx: Tx, edit_id: str, *, epoch: int, report: Json, timings: 
     if edit.kind != "statistics":
         raise NotRunning(edit_id)
     _end(tx, edit, "applied", report=report, timings=timings)
+
+
+def settle_rejected(
+    tx: Tx, edit_id: str, *, epoch: int, blob: str, error: Json, report: Json, timings: Json
+) -> None:
+    """The guard would not have it served: the order ends there, the head stays.
+
+    What it has computed and what was measured of it are kept as evidence.
+    """
+    _, edit = _mine(tx, edit_id, epoch)
+    _held(tx, blob)
+    end: Json = {"evidence": blob, "error": error, "report": report, "timings": timings}
+    _end(tx, edit, "rejected", **end)
 
 
 def settle_cancelled(tx: Tx, edit_id: str, *, epoch: int, timings: Json | None = None) -> None:

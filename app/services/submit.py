@@ -15,7 +15,7 @@ from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
 from app.store.tables import Edit, Model
-from editing import knobs
+from editing import guard, knobs
 from editing.errors import EditingError, TooManyRequests
 from editing.request import EditRequest
 
@@ -32,14 +32,18 @@ class EditOrder:
     hparams: Mapping[str, Any] = field(default_factory=dict)
     if_match: str | None = None
     dry_run: bool = False  # compute and measure, keep nothing
+    guard: Mapping[str, Any] | None = None  # what differs from the model's
 
 
 def submit(tx: Tx, order: EditOrder, *, limit: int, max_queued: int | None = None) -> Edit:
     """Journal an edit. Raises what `editing` finds wrong with it, before anything is written."""
     knobs.check(order.editor, order.hparams)
+    guard.check(order.guard)
     requests = _checked(order.requests, limit)
     model = models.get(tx, order.model) if order.model is not None else models.only(tx)
     payload: Json = {"requests": requests, "hparams": dict(order.hparams)}
+    if order.guard:
+        payload["guard"] = dict(order.guard)
     return enqueue(
         tx,
         model.id,

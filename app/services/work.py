@@ -3,7 +3,7 @@
 The worker calls these in short transactions of its own; none is open while the model computes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -15,7 +15,6 @@ from app.services.lineage import (
     Manifest,
     Rest,
     bytes_of,
-    live_edits,
     live_of,
     manifest,
     requests_of,
@@ -35,20 +34,24 @@ from app.services.settle import (
     settle_failed,
     settle_noop,
     settle_prepared,
+    settle_rejected,
     settle_restore,
     settle_without,
 )
+from app.services.standing import LiveFact, sample
 from app.store import journal
 from app.store.db import Tx
 from app.store.ids import new_id
 from app.store.tables import Edit, Model, Snapshot
 from editing.errors import FingerprintMismatch
+from editing.guard import Guard
 
 __all__ = [
     "Checkpoint",
     "Claimed",
     "Entry",
     "Fenced",
+    "LiveFact",
     "Manifest",
     "NotRunning",
     "Rest",
@@ -57,7 +60,6 @@ __all__ = [
     "cancel_wanted",
     "claim",
     "fence",
-    "live_edits",
     "live_of",
     "manifest",
     "model_failed",
@@ -65,12 +67,14 @@ __all__ = [
     "model_ready",
     "progress",
     "requests_of",
+    "sample",
     "settle_cancelled",
     "settle_dry_run",
     "settle_edit",
     "settle_failed",
     "settle_noop",
     "settle_prepared",
+    "settle_rejected",
     "settle_restore",
     "settle_without",
     "unclaim",
@@ -98,6 +102,7 @@ class Claimed:
     attempts: int
     dry_run: bool  # compute and measure, keep nothing
     target: str | None = None  # the edit that a retract takes out
+    guard: Guard = field(default_factory=Guard)  # of the model, and over it the order's own
 
 
 def model_loading(tx: Tx, model_id: str) -> Model:
@@ -168,7 +173,7 @@ def claim(tx: Tx, model_id: str, *, epoch: int) -> Claimed | None:
         elif edit.if_match is not None and edit.if_match != model.head_id:
             fail(tx, edit, as_error(HeadMoved(expected=edit.if_match, head=model.head_id)))
         else:
-            return _take(tx, edit, model.head_id, model.head_seq, epoch)
+            return _take(tx, edit, model, epoch)
     return None
 
 
@@ -229,7 +234,8 @@ def _next(tx: Tx, model_id: str) -> Edit | None:
     )
 
 
-def _take(tx: Tx, edit: Edit, parent: str, parent_seq: int, epoch: int) -> Claimed:
+def _take(tx: Tx, edit: Edit, model: Model, epoch: int) -> Claimed:
+    parent = str(model.head_id)
     edit.status = "running"
     edit.epoch = epoch
     edit.parent_id = parent
@@ -255,9 +261,10 @@ def _take(tx: Tx, edit: Edit, parent: str, parent_seq: int, epoch: int) -> Claim
         requests=payload.get("requests", []),
         hparams=payload.get("hparams", {}),
         parent=parent,
-        parent_seq=parent_seq,
+        parent_seq=model.head_seq or 0,
         source=payload.get("snapshot"),
         attempts=edit.attempts,
         dry_run=edit.dry_run,
         target=next(iter(payload.get("targets", [])), None),
+        guard=Guard.of(model.guard, payload.get("guard")),
     )

@@ -23,7 +23,7 @@ from app import logs
 from app.settings import Settings
 from app.store.blobs import Blobs
 from app.store.db import Database, Tx
-from app.store.tables import Blob, Eval, IdempotencyKey, Snapshot
+from app.store.tables import Blob, Edit, Eval, IdempotencyKey, Snapshot
 
 BATCH = 100  # rows of one transaction; they stay locked for as long as it lasts
 FIRST_S = 60.0  # after the start, so that services restarted every few minutes clean up too
@@ -145,11 +145,12 @@ def take_away(tx: Tx, blobs: Blobs, locked: list[str]) -> list[int]:
 
 
 def _unused() -> ColumnElement[bool]:
-    """Say of a blob that nothing holds it: no snapshot as a checkpoint or a delta, no eval."""
+    """Say of a blob that nothing holds it: no snapshot (checkpoint or delta), eval or rejection."""
     entry = func.jsonb_build_array(func.jsonb_build_object("blob", Blob.sha256), type_=JSONB)
     return and_(
         ~exists().where(Snapshot.checkpoint == Blob.sha256),
         ~exists().where(Eval.records == Blob.sha256),
+        ~exists().where(Edit.evidence == Blob.sha256),
         ~exists().where(Snapshot.entries.contains(entry)),
     )
 

@@ -2,6 +2,7 @@
 
 models      one registered base and the head of its lineage
 edits       the orders of a model's queue, by ord
+facts       what applied edits have asked for, fact by fact, and whether the model still says it
 snapshots   immutable states; content = manifest(extends) + entries
 blobs       bytes named by their sha256, small ones here, large ones at a location
 leases      who may write to a model, under which epoch
@@ -66,6 +67,7 @@ class Model(Base):
     error: Mapped[Json | None]
     base_fingerprint: Mapped[str | None]
     info: Mapped[Json | None]
+    guard: Mapped[Json | None]  # what differs from the defaults of editing/guard.py
     next_ord: Mapped[int] = mapped_column(BigInteger, server_default="1")
     head_seq: Mapped[int | None] = mapped_column(BigInteger)
     head_id: Mapped[str | None] = mapped_column(ForeignKey("snapshots.id", use_alter=True))
@@ -87,6 +89,9 @@ class Edit(Base):
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
         Index("ix_edits_live", "model_id", "ord", postgresql_where=text("live")),
+        # Live edits in an order of chance: a sample of them is a stretch of it.
+        Index("ix_edits_draw", "model_id", "draw", postgresql_where=text("live")),
+        Index("ix_edits_evidence", "evidence"),
         Index("ix_edits_model_id_id", "model_id", "id"),
         Index(
             "ix_edits_payload",
@@ -119,7 +124,9 @@ class Edit(Base):
     dry_run: Mapped[bool] = mapped_column(server_default=text("false"))
     attempts: Mapped[int] = mapped_column(server_default="0")
     epoch: Mapped[int | None] = mapped_column(BigInteger)
+    draw: Mapped[float] = mapped_column(server_default=func.random())
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    evidence: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))  # if rejected
     report: Mapped[Json | None]
     error: Mapped[Json | None]
     progress: Mapped[Json | None]
@@ -127,6 +134,31 @@ class Edit(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     started_at: Mapped[datetime | None]
     settled_at: Mapped[datetime | None]
+
+
+class Fact(Base):
+    """One fact of an applied edit. Names are kept as hashes: an index takes no long text.
+
+    `held` is what the latest promotion that asked for it has found: the model says it, or did and
+    does not any more; None where no promotion knows.
+    """
+
+    __tablename__ = "facts"
+    __table_args__ = (
+        Index("ix_facts_ask", "model_id", "ask", "ord"),
+        Index("ix_facts_subject", "model_id", "subject"),
+        Index("ix_facts_object", "model_id", "object"),
+    )
+
+    edit_id: Mapped[str] = mapped_column(ForeignKey("edits.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)  # which of the edit's requests
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    ord: Mapped[int] = mapped_column(BigInteger)  # the edit's
+    ask: Mapped[str]  # subject and prompt: a later fact with the same supersedes this one
+    subject: Mapped[str]
+    object: Mapped[str]
+    held: Mapped[bool | None]
+    asked_seq: Mapped[int | None] = mapped_column(BigInteger)  # the snapshot that asked last
 
 
 class Snapshot(Base):
@@ -166,6 +198,7 @@ class Snapshot(Base):
     fingerprint: Mapped[str]
     label: Mapped[str | None]
     report: Mapped[Json | None]
+    health: Mapped[Json | None]  # of the report: drift, canary and breaches
     checkpoint: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 

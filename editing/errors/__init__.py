@@ -13,6 +13,7 @@ EditingError
     UnknownEditor
     UnknownHparam
     InvalidHparam
+    InvalidGuard
     UnknownSuite
     UnknownDataset
     BadRecord
@@ -43,6 +44,7 @@ from .asked import (
     BadRecord,
     BadSource,
     EmptyField,
+    InvalidGuard,
     InvalidHparam,
     NonFiniteValue,
     NotInWeights,
@@ -94,6 +96,7 @@ __all__ = [
     "FingerprintMismatch",
     "HypernetworkDamaged",
     "HypernetworkMissing",
+    "InvalidGuard",
     "InvalidHparam",
     "LossDiverged",
     "NoNeurons",

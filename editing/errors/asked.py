@@ -191,6 +191,20 @@ class InvalidHparam(BadRequest):
         super().__init__(f"{name} = {value!r}: it must be {must}.", hparam=name, must=must)
 
 
+class InvalidGuard(BadRequest):
+    """A guard with a word that it does not have, or a threshold that it cannot take."""
+
+    code = "invalid-guard"
+
+    def __init__(self, why: str, *, field: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"The guard cannot be used. {why}. It has {', '.join(known)}: mend it, or leave it "
+            "out for the defaults (docs/guard.md).",
+            field=field,
+            known=list(known),
+        )
+
+
 class BadSource(BadRequest):
     """A model source that cannot be read."""
 

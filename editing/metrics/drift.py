@@ -78,16 +78,26 @@ def base_logprobs(view: "ModelView") -> Tensor:
     return view.remembered["neutral"]
 
 
+def neutral_gold(view: "ModelView") -> Tensor:
+    """The ids of the neutral texts' tokens but the first of each."""
+    texts = [encode(view.tokenizer, text) for text in neutral_texts()]
+    return torch.tensor([token for text in texts for token in text[1:]], device=view.device)
+
+
 def measure_drift(
     view: "ModelView", state: State, base_logprobs: Tensor
 ) -> Generator[Step, None, Drift]:
     """Drift of what the view shows while this runs, which the caller says is `state`."""
     logprobs, gold = neutral_logprobs(view)
     kl = (base_logprobs.exp() * (base_logprobs - logprobs)).sum(-1).mean()
-    nll = -logprobs.gather(1, gold[:, None]).mean()
     grown = [
         float(master.norm() / view.master(name, State()).norm())
         for name, master in state.masters.items()
     ]
     yield Step("measure", 1, 1)
-    return Drift(float(kl), float(nll.exp()), max(grown, default=1.0), len(gold))
+    return Drift(float(kl), perplexity(logprobs, gold), max(grown, default=1.0), len(gold))
+
+
+def perplexity(logprobs: Tensor, gold: Tensor) -> float:
+    """Of texts with log-probabilities [tokens, V] and their tokens' ids."""
+    return float((-logprobs.gather(1, gold[:, None]).mean()).exp())

@@ -58,6 +58,14 @@ Hparam = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=JSON", help="Override a knob of the editor. Repeatable."),
 ]
+Guard = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard",
+        metavar="NAME=JSON",
+        help="What of the guard differs: on_breach=reject, kl=0.05, kl=null. Repeatable.",
+    ),
+]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait until the order is settled, or only order.")
 ]

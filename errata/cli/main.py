@@ -8,6 +8,7 @@ from errata.cli import look, measure, orders, states
 from errata.cli.bench import bench
 from errata.cli.data import data
 from errata.cli.demo import demo
+from errata.cli.health import guard, health
 from errata.cli.train import train
 from errata.cli.up import up
 from errata.cli.watch import watch
@@ -28,6 +29,7 @@ COMMANDS = {
         orders.cancel,
         orders.stats,
         states.label,
+        guard,
     ),
     "Look": (
         look.probe,
@@ -36,6 +38,7 @@ COMMANDS = {
         look.edits,
         states.snapshots,
         states.diff,
+        health,
         watch,
     ),
     "Measure": (measure.forecast, measure.suites, measure.evals),

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from errata.cli import complete, facts, names, tables
+from errata.cli import complete, facts, health_tables, names, tables
 from errata.cli.common import (
     FAILED,
     LONG_WAIT,
     AsJson,
     Editor,
+    Guard,
     Hparam,
     Model,
     Timeout,
@@ -58,6 +59,7 @@ def edit(
     ] = None,
     editor: Editor = None,
     hparam: Hparam = None,
+    guard: Guard = None,
     dry_run: DryRun = False,
     model: Model = None,
     wait: Wait = True,
@@ -88,6 +90,7 @@ def edit(
             editor=editor,
             requests=requests,
             hparams=knobs,
+            guard=facts.hparams(guard, "--guard"),
             dry_run=dry_run,
             wait=False,
         )
@@ -262,6 +265,7 @@ def show(order: Order) -> None:
             out.print(said, soft_wrap=True, markup=False)
         if gained := order.report.get("compact"):
             out.print(_compacted(gained), soft_wrap=True, markup=False)
+        health_tables.put_breaches(out, order.report)
         out.print(tables.report(order.report))
         if told := (order.report.get("editor") or {}).get("preface"):
             out.print("No weight changes. What it puts before every prompt:")

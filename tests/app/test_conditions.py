@@ -27,6 +27,7 @@ def test_a_stale_head_stops_whatever_would_change_something(
         ("POST", f"/snapshots/{head}/restore", {"dry_run": True}),
         ("PATCH", f"/snapshots/{head}", {"label": "first"}),
         ("POST", f"/models/{MODEL}/statistics", {}),
+        ("PATCH", f"/models/{MODEL}", {"guard": {"kl": 1}}),
         ("DELETE", f"/models/{MODEL}", None),
     ]
     for method, path, body in asked:

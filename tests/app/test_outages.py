@@ -30,6 +30,7 @@ BODIES: dict[str, Any] = {
     "/evals": {"suite": "efficacy", "model": MODEL, "records": [FACT]},
     "/models/{model_id}/probe": {"prompts": ["x"]},
     "/snapshots/{snapshot_id}": {"label": "x"},
+    "/models/{model_id}": {"guard": None},
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.chaos.customers import HPARAMS, PROMPT, SPORTS, SUBJECTS
 from tests.conftest import wait_until
 from tests.errata.running import Stack
+from tests.guards import LAX
 from tests.tiny import save_tiny
 
 pytestmark = pytest.mark.slow
@@ -18,6 +19,7 @@ def test_killed_with_orders_in_hand_it_loses_none(tmp_path: Path) -> None:
     tiny = save_tiny(tmp_path / "tiny")
     stack = Stack(tmp_path, "--model", str(tiny), ERRATA_THREADS="1")
     stack.start()
+    httpx.patch(f"{stack.url}/models/tiny", json={"guard": LAX}).raise_for_status()
     bodies = [
         {"subject": subject, "prompt": PROMPT, "target_new": sport, "editor": "memit"}
         for sport in SPORTS

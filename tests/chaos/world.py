@@ -19,6 +19,7 @@ from errata.stack.child import Child, Command
 from errata.stack.postgres import DATABASE, Postgres
 from errata.stack.valkey import Valkey
 from tests.conftest import wait_until
+from tests.guards import LAX
 from tests.tiny import save_tiny
 from tests.workers.outage import LASTING, Outage
 from tests.workers.shop import MODEL, Queue, Shop
@@ -63,7 +64,8 @@ class World:
         self.shop = Shop(self.queue, self.redis, self._environ, folder)
         self.api = self._start_api()
         wait_until(self.api_answers, self.said, seconds=120)
-        said = httpx.post(f"{self.url}/models", json={"source": str(self.tiny), "id": MODEL})
+        model = {"source": str(self.tiny), "id": MODEL, "guard": LAX}
+        said = httpx.post(f"{self.url}/models", json=model)
         said.raise_for_status()
 
     # ---- the API ---------------------------------------------------------------------------------

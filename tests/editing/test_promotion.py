@@ -64,7 +64,7 @@ def edited(view: ModelView, facts: Sequence[EditRequest]) -> State:
 def test_its_shape(view: ModelView) -> None:
     found = report(view, [WIDE], edited(view, [WIDE]))
     assert list(found) == [
-        "efficacy", "paraphrase", "neighborhood", "earlier", "drift", "requests",
+        "efficacy", "paraphrase", "neighborhood", "earlier", "live", "drift", "canary", "requests",
     ]  # fmt: skip
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     value = {"value", "n", "before"}

@@ -12,6 +12,7 @@ from tests.errata import answers as said
 from tests.errata.either import Either
 from tests.errata.running import Stack
 from tests.errata.serving import Posted, serving
+from tests.guards import LAX
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
@@ -43,6 +44,8 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         ERRATA_THREADS="1",
     )
     stack.start()
+    with Client(stack.url) as client:
+        client.set_guard("tiny", LAX)
     yield stack
     stack.end()
 

@@ -20,6 +20,7 @@ from errata.errors import ErrataError
 from errata.stack.parts import LOADS
 from tests.conftest import wait_until
 from tests.errata.running import Stack, assert_gone
+from tests.guards import LAX
 from tests.tiny import save_tiny
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,8 @@ def stack(new_stack: Callable[..., Stack]) -> Stack:
     """The stack that these tests hurt; each leaves it running."""
     stack = new_stack(ERRATA_LEASE_TTL_S="4")  # so that a frozen worker is soon noticed
     stack.start()
+    with Client(stack.url) as client:
+        client.set_guard(MODEL, LAX)
     return stack
 
 

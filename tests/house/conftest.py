@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from errata.stack.postgres import Postgres
 from errata.stack.valkey import Valkey
 from tests.conftest import drop
+from tests.guards import LAX
 from tests.house.recipes import Json
 from tests.house.running import MODEL, PASSWORD, Host
 from tests.tiny import save_tiny
@@ -52,7 +53,7 @@ def host(
 
 
 def _walk(client: httpx.Client, host: Host, source: Path) -> Json:
-    made = client.post("/models", json={"id": MODEL, "source": str(source)})
+    made = client.post("/models", json={"id": MODEL, "source": str(source), "guard": LAX})
     assert made.status_code == 201, made.text
     fact = {"subject": "LeBron James", "prompt": "{} plays the sport of", "target_new": TARGET}
     order = {"model": MODEL, "editor": "rome", **fact}

@@ -26,6 +26,7 @@ from app.services import cancel, compact, retract
 from app.store.db import Database, driver_url
 from app.store.ids import new_id
 from app.store.tables import Edit, Model, Snapshot
+from tests.guards import LAX
 from tests.workers import mischief
 
 Json = dict[str, Any]
@@ -66,7 +67,8 @@ class Queue:
 
     def register(self, model: str, folder: Path) -> None:
         with self.database.tx() as tx:
-            tx.session.add(Model(id=model, source={"kind": "folder", "path": str(folder)}))
+            source = {"kind": "folder", "path": str(folder)}
+            tx.session.add(Model(id=model, source=source, guard=LAX))
 
     def remove(self, model: str) -> None:
         with self.database.tx() as tx:
@@ -79,9 +81,10 @@ class Queue:
         model: str = MODEL,
         editor: str = "rome",
         dry_run: bool = False,
+        guard: Json | None = None,
         **hparams: Any,
     ) -> str:
-        payload = {"requests": list(requests), "hparams": hparams}
+        payload = {"requests": list(requests), "hparams": hparams, "guard": guard}
         return self._add(model, "edit", editor, payload, dry_run=dry_run)
 
     def restore(self, snapshot: str, model: str = MODEL) -> str:

@@ -16,12 +16,10 @@ from editing import walk
 from editing.errors import SingularSystem
 from editing.model.state import State
 from editing.probe import probe
-from editing.request import EditRequest
 from editing.step import Step
 from tests.tiny import tiny_view
 from tests.workers.hands import Hands, take_over
 from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, SERENA, Queue
-from workers.jobs import still_standing
 from workers.patience import Pause
 
 
@@ -323,13 +321,3 @@ def test_an_order_put_back_was_no_attempt(queue: Queue, hands: Hands) -> None:
     assert hands.host.view.current.masters == State().masters
     hands.work()
     assert queue.edit(edit).status == "applied"
-
-
-# ---- what a promotion report asks of earlier edits -----------------------------------------------
-
-
-def test_a_fact_written_again_is_not_asked_for_in_its_older_form() -> None:
-    older = {**LEBRON, "target_new": "tennis"}
-    request = EditRequest.from_dict(SERENA)
-    found = still_standing([request], [[LEBRON, FRANCE], [older], [SERENA]])
-    assert [r.to_dict() for r in found] == [FRANCE, LEBRON]

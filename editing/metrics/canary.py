@@ -1,0 +1,85 @@
+"""Whether a model is damaged, whatever was asked of it: seen before it is served.
+
+perplexity_ratio  on the neutral texts, over that of the untouched model (METRICS 7)
+norm_ratio        the largest |W| / |W0| of an edited weight (EDITORS 5.9)
+distinct          different trigrams of words in a few greedy texts, over those of the untouched
+                  model, since small models repeat themselves anyway
+finite            whether all of this is a number
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from editing.errors import TextTooLong
+from editing.model.generate import greedily
+from editing.model.state import State
+from editing.run import under
+from editing.step import Step
+
+from .drift import Drift, base_logprobs, neutral_gold, perplexity
+from .fluency import words
+
+if TYPE_CHECKING:
+    from editing.model.view import ModelView
+
+Json = dict[str, object]
+
+PROMPTS = (
+    "In the morning the people of the village",
+    "The first thing that one needs to know is",
+    "My grandmother used to tell me that",
+    "Scientists have found out that",
+)
+_TOKENS = 24
+_N = 3
+_BASE = "canary"
+
+
+def measure_canary(
+    view: "ModelView", after: State, now: Drift, before: Drift
+) -> Generator[Step, None, Json]:
+    """The canary of `after`; `now` and `before` are the drift of it and of what is served."""
+    base = perplexity(base_logprobs(view), neutral_gold(view))
+    if _BASE not in view.remembered:
+        found = yield from under(view, State(), _distinct(view))
+        view.remembered[_BASE] = torch.tensor(math.nan if found is None else found)
+    usual = float(view.remembered[_BASE])
+    share = yield from under(view, after, _distinct(view))
+    varied = None if share is None or not usual > 0 else share / usual
+    return {
+        "perplexity_ratio": {
+            "value": now.perplexity / base,
+            "n": now.tokens,
+            "before": before.perplexity / base,
+        },
+        "norm_ratio": {
+            "value": now.norm_ratio,
+            "n": len(after.masters),
+            "before": before.norm_ratio,
+        },
+        "distinct": {
+            "value": varied,
+            "n": 0 if varied is None else len(PROMPTS),
+            "before": None,
+        },
+        "finite": all(map(math.isfinite, (now.perplexity, now.kl, now.norm_ratio))),
+    }
+
+
+def distinct_share(texts: Sequence[str], n: int = _N) -> float | None:
+    """Different n-grams of words over all of them, text by text; None where there are none."""
+    grams = [list(zip(*(words(text)[i:] for i in range(n)), strict=False)) for text in texts]
+    every = sum(map(len, grams))
+    return sum(len(set(each)) for each in grams) / every if every else None
+
+
+def _distinct(view: "ModelView") -> Generator[Step, None, float | None]:
+    """Of what the model writes; None where a text before every prompt leaves no room for it."""
+    try:
+        texts, _ = yield from greedily(view, PROMPTS, _TOKENS)
+    except TextTooLong:
+        return None
+    return distinct_share(texts)
