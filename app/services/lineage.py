@@ -129,6 +129,14 @@ def _folded(parts: "list[_Part]") -> Manifest:
     return Manifest(snapshot=parts[-1].id, entries=entries, checkpoint=checkpoint)
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a snapshot is told without some of its entries: what to extend, and what follows."""
+
+    extends: str
+    entries: tuple[Entry, ...]
+
+
 def without(tx: Tx, snapshot_id: str, orders: Collection[str]) -> Rest:
     """Tell a snapshot without the entries of some orders, from the latest one before them all.
 

@@ -149,7 +149,8 @@ class Hands:
     def live(self) -> list[str]:
         """Newest first."""
         with self.database.tx() as tx:
-            return [edit for edit, _ in work.live_edits(tx, self.model, 100)]
+            live = select(Edit.id).where(Edit.model_id == self.model, Edit.live)
+            return list(tx.session.scalars(live.order_by(Edit.ord.desc())))
 
     @contextmanager
     def working(self) -> Iterator[None]:

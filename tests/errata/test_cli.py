@@ -338,7 +338,7 @@ def test_every_command_explains_itself() -> None:
     names = [
         each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands
     ]
-    assert len(names) == 22
+    assert len(names) == 23
     for command in names:
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
