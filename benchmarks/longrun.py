@@ -143,9 +143,12 @@ class Study:
 
 
 @contextmanager
-def lineage(study: Study, plan: Plan, given: Json) -> Generator[Chain]:
-    """The commits of an editor on a study's records, open for this process alone."""
-    ledger = Ledger(study.order.out, study.about_run(plan, given))
+def lineage(study: Study, plan: Plan, given: Json, apart: Json | None = None) -> Generator[Chain]:
+    """The commits of an editor on a study's records, open for this process alone.
+
+    apart: what makes it another lineage than that of the records one after another.
+    """
+    ledger = Ledger(study.order.out, {**study.about_run(plan, given), **(apart or {})})
     try:
         yield Chain(study.view, plan, ledger, seed=study.order.seed)
     finally:

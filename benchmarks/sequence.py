@@ -8,7 +8,7 @@ Folds are made anew after a restart: to rounding, not bit for bit, what went on 
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 
 import torch
 
@@ -107,15 +107,21 @@ class Chain:
         return self.committed(key_of("edit", [fact], self.name), work, seen)
 
     def committed(
-        self, key: str, work: Callable[[], Work], seen: Seen | None = None
+        self,
+        key: str,
+        work: Callable[[], Work],
+        seen: Seen | None = None,
+        told: Mapping[str, object] | None = None,
     ) -> tuple[str, Entry]:
         """Do what `work` says on the state so far, or take what an earlier process made of it.
 
-        What fails is written down, and leaves the state as it is.
+        What fails is written down, and leaves the state as it is. `told` is written down too, as it
+        is when the work is done.
         """
         entry = self.ledger.entries.get(key)
         if entry is None or (entry["blob"] and self.ledger.kept(entry["blob"]) is None):
-            entry = self.ledger.put(key, self._made(work, seen))
+            made = self._made(work, seen)
+            entry = self.ledger.put(key, {**made, **(told or {})})
         self._add(key, entry)
         return key, entry
 
