@@ -117,13 +117,10 @@ class _Shelf:
         """Keep new facts, leave some out, and keep all others that are touched by that."""
         replaced = [f for f in self.facts if any(f.replaced_by(one.request) for one in new)]
         ended = [*gone, *replaced]
-        near = (yield from self._near(new)) if new else set[str]()
-        out = self._touched(near, ended)
-        facts = list(dict.fromkeys(f for one in out for f in one.facts if f not in ended))
+        out, facts, entries = yield from self._touched(new, ended)
         notes: Json = {NOTE: []}
         deltas = self._gone(out)
-        if facts or new:
-            entries = yield from self._grouped([*facts, *new])
+        if entries is not None:
             gates = yield from self._gated(entries, out)
             found = yield from self._searched(entries, gates, deltas)
             deltas = self._with(entries, gates, found.delta, deltas)
@@ -139,25 +136,33 @@ class _Shelf:
 
     # ---- what is touched -------------------------------------------------------------------------
 
-    def _near(self, new: Sequence[Fact]) -> Generator[Step, None, set[str]]:
-        """The entries whose keys are (nearly) those of new facts."""
-        here = [one for one in self.entries.values() if one.weight == self.weight]
-        if not here:
-            return set()
-        entries = yield from self._grouped(new)
-        keys = torch.stack([one.key for one in here]).to(entries.keys)
-        close = (keys @ entries.keys.mT >= self.hparams.merge_above).any(1).tolist()
-        return {one.name for one, is_close in zip(here, close, strict=True) if is_close}
+    def _touched(
+        self, new: Sequence[Fact], ended: Sequence[Fact]
+    ) -> Generator[Step, None, tuple[list[Entry], list[Fact], _Written | None]]:
+        """The entries that go, the facts of them that stay, and what these and new ones make.
 
-    def _touched(self, near: set[str], ended: Sequence[Fact]) -> list[Entry]:
-        """These entries, those of facts that end, and all that say a fact of one of them."""
-        facts = {*ended, *(fact for name in near for fact in self.entries[name].facts)}
+        An entry goes that says a fact which ends, one whose key is (nearly) that of a fact to be
+        kept, and any other that says a fact of one of these.
+        """
+        facts = set(ended)
         while True:
-            found = [one for one in self.entries.values() if facts & {*one.facts}]
-            more = {fact for one in found for fact in one.facts}
+            out = [one for one in self.entries.values() if facts & {*one.facts}]
+            said = dict.fromkeys(fact for one in out for fact in one.facts)
+            left = [fact for fact in said if fact not in ended]
+            made = (yield from self._grouped([*left, *new])) if left or new else None
+            more = {*said, *(fact for one in self._near(made) for fact in one.facts)}
             if more <= facts:
-                return found
+                return out, left, made
             facts |= more
+
+    def _near(self, made: _Written | None) -> list[Entry]:
+        """The live entries whose keys are (nearly) those of entries to be made."""
+        here = [one for one in self.entries.values() if one.weight == self.weight]
+        if made is None or not here:
+            return []
+        keys = torch.stack([one.key for one in here]).to(made.keys)
+        close = (keys @ made.keys.mT >= self.hparams.merge_above).any(1).tolist()
+        return [one for one, is_close in zip(here, close, strict=True) if is_close]
 
     # ---- making entries --------------------------------------------------------------------------
 
@@ -182,8 +187,11 @@ class _Shelf:
         outside = yield from nearest_outside(
             self.view, self.hparams, self.asking, groups, made.keys
         )
+        gone = {one.name for one in out}
         beside = [
-            one.key for one in self.entries.values() if one.weight == self.weight and one not in out
+            one.key
+            for one in self.entries.values()
+            if one.weight == self.weight and one.name not in gone
         ]
         if beside:
             others = torch.stack(beside).to(made.keys)

@@ -171,6 +171,23 @@ def test_what_stands_before_prompts_is_told_apart_from_weights(
         assert client.get(f"/snapshots/{snapshot}").json()["preface"] == preface
 
 
+def test_what_stands_beside_weights_is_told_apart_from_them(
+    hands: Hands, client: TestClient
+) -> None:
+    base = hands.head.id
+    hands.order(editor="memory")
+    kept = hands.settle(hands.take())
+    _, written = hands.edit()
+
+    def same(start: str, end: str) -> tuple[bool, bool, bool]:
+        said = client.get(f"/snapshots/{start}/diff", params={"to": end}).json()
+        return said["same_weights"], said["same_preface"], said["same_memory"]
+
+    assert same(base, kept) == same(kept, base) == (True, True, False)
+    assert same(kept, written) == (False, True, True)
+    assert same(base, written) == (False, True, False)
+
+
 def test_a_difference_needs_two_snapshots_of_one_model(
     standing: TestClient, standing_hands: Hands
 ) -> None:

@@ -222,6 +222,8 @@ def test_what_stands_before_prompts_is_shown(
         "same_preface": False,
     }
     assert "the same weights, another text before every prompt" in run("diff", "0").stdout
+    answers[f"/snapshots/{SNP}1/diff"] = {**diff(), "same_weights": True, "same_memory": False}
+    assert "the same weights, other entries beside the weights" in run("diff", "0").stdout
 
 
 def test_statistics_are_collected_and_shown(run: Callable[..., Result], bodies: list[Any]) -> None:
