@@ -82,9 +82,7 @@ def collisions(
     for number, entry in enumerate(live):
         pairs = entry.load().written
         written[entry.id] = {
-            weight: pair
-            for weight, pair in pairs.items()
-            if spot_of(view, weight)[0] != "mlp_in"
+            weight: pair for weight, pair in pairs.items() if spot_of(view, weight)[0] != "mlp_in"
         }
         if number % _READ == _READ - 1:
             yield Step("keys", number + 1, len(live))
