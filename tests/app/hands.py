@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, Self
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.services import models, submit, work
 from app.services.compact import compact

@@ -151,6 +151,17 @@ class TestPlacement:
         assert placement("rome", facts) == placement("r-rome", facts) == (rome,)
         assert placement("memit", facts) == placement("memit-history", facts) == band
 
+    @pytest.mark.parametrize("editor", ["ultraedit", "ultra-rls"])
+    def test_one_step_is_written_late_and_not_in_the_last_layers(self, editor: str) -> None:
+        assert (
+            placement(editor, GPT_J) == published(editor, GPT_J)["layers"] == tuple(range(18, 27))
+        )
+        assert placement(editor, SMOLLM2) == tuple(range(19, 29))
+        for layers in range(1, 130):
+            found = placement(editor, ModelFacts("llama", layers, 8, 32))
+            assert found == tuple(range(found[0], found[-1] + 1))
+            assert 0 <= found[0] <= found[-1] < layers
+
     def test_every_mapped_family_has_its_depths(self) -> None:
         assert set(DEPTHS) == set(LAYOUTS)
 
