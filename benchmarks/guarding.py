@@ -22,10 +22,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from editing.guard import Guard, judge, verdict
-from editing.metrics.standing import Live
-from editing.repair import repair
-
 from benchmarks.ledger import Entry, digest
 from benchmarks.longrun import Study, arguments, lay, lineage, study_of
 from benchmarks.poison import KINDS, Item, mixed
@@ -33,8 +29,11 @@ from benchmarks.progress import Progress
 from benchmarks.questions import holding, questions
 from benchmarks.sequence import Chain, Work, bare
 from editing.errors import BadRequest, EditFailed, EditingError
+from editing.guard import Guard, judge, verdict
 from editing.metrics.promotion import promotion_report
+from editing.metrics.standing import Live
 from editing.outcome import Outcome
+from editing.repair import repair
 from editing.request import EditRequest
 from editing.run import finish
 from editing.step import Step
