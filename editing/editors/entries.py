@@ -25,13 +25,13 @@ NOTE = "entries"
 class Entry:
     """One entry of the memory beside a weight.
 
-    name: "edit#number"; key [d_k]: as it is stored, bit for bit.
+    name: "edit#number"; keys [n, d_k]: as they are stored, bit for bit, the mean first.
     """
 
     name: str
     facts: tuple[Fact, ...]
     weight: str
-    key: Tensor
+    keys: Tensor
 
 
 def entries_of(history: History) -> dict[str, Entry]:
@@ -57,12 +57,12 @@ def _read(made: Made) -> Iterator[Entry]:
             for one in told["facts"]
         )
         memory = cast("Memory", outcome.deltas[told["weight"]])
-        yield Entry(f"{made.id}#{number}", facts, told["weight"], memory.keys[told["row"]])
+        yield Entry(f"{made.id}#{number}", facts, told["weight"], memory.keys[told["rows"]])
 
 
-def note_of(facts: Sequence[Fact], weight: str, row: int) -> Json:
+def note_of(facts: Sequence[Fact], weight: str, rows: Sequence[int]) -> Json:
     """What an outcome's notes keep of one entry, under NOTE."""
     told = [
         {"edit": one.edit, "number": one.number, "request": one.request.to_dict()} for one in facts
     ]
-    return {"facts": told, "weight": weight, "row": row}
+    return {"facts": told, "weight": weight, "rows": list(rows)}

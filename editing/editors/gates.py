@@ -1,9 +1,13 @@
-"""How near a key has to be to belong to an entry of a memory.
+"""The keys that entries of a memory stand under, and how near another has to be to belong to one.
 
-inside   the least cosine of the entry's key with the keys of its facts, in all their contexts
-outside  the largest one with any other key at hand: at other positions of the same texts and
-of the sampled prefixes, at every position of the other facts' texts, of other entries
-gate     half way between, but not so high that a fact's bare prompt is left outside
+An entry stands under the mean direction of its facts' keys behind prefixes. A bare prompt may begin
+with its subject, and a first token's key is unlike any later one's: where the mean's gate would not
+let it in, it stands there as a key of its own. Of each key
+
+    inside   is the least cosine with those of its facts that it stands for,
+    outside  the largest with all others at hand: at other positions of the same texts and of the
+             sampled prefixes, at every position of other entries' texts, of live entries,
+    gate     half way between.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from editing.hparams import MemoryHparams
 from editing.model.partial import by_row, pause
@@ -19,6 +24,7 @@ from editing.model.tokens import encode
 from editing.step import Step
 
 from .asking import Asking
+from .merging import merged
 from .site import Spot, hearing
 
 if TYPE_CHECKING:
@@ -26,47 +32,77 @@ if TYPE_CHECKING:
     from editing.request import EditRequest
 
 _POSITIONS = 4096  # run side by side, padding included
-_ROOM = 0.01  # between a bare prompt's cosine and a gate that has to let it in
+_SAME = 0.999  # bare prompts' keys of this cosine are one
+_HIGHEST = 0.99  # of gates: a key has to be let in by its own
 _NOBODYS = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Contexts:
-    """The keys of some facts, in all their contexts, and the entries that they belong to.
+class Keys:
+    """Keys [n, d_k] of length one, and the entry [n] that each is of; an entry's first is its mean.
 
-    columns [c, d_k]; entry [c]; bare: which of them are bare prompts'. All keys have length one.
+    inside [n]: the least cosine of each with the contexts' keys that it stands for.
     """
 
-    columns: Tensor
+    keys: Tensor
     entry: Tensor
-    bare: Sequence[int]
+    inside: Tensor
 
-    def least(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The least cosine [n] with each entry's key [n, d_k]: of its contexts, of bare prompts."""
-        cosine = (self.columns * keys[self.entry]).sum(1)
-        at = torch.tensor(self.bare, device=keys.device)
-        ones = cosine.new_ones(len(keys))
-        inside = ones.scatter_reduce(0, self.entry, cosine, "amin")
-        return inside, ones.scatter_reduce(0, self.entry[at], cosine[at], "amin")
+    @classmethod
+    def of(cls, columns: Tensor, entry: Tensor, bare: Sequence[int], count: int) -> "Keys":
+        """The candidates of `count` entries, from their facts' keys [c, d_k] of length one.
+
+        entry [c]: whose each of them is; bare: which are those of bare prompts.
+        """
+        plain = torch.zeros(len(columns), dtype=torch.bool, device=columns.device)
+        plain[list(bare)] = True
+        rows: list[tuple[Tensor, int]] = []
+        for number in range(count):
+            mine = entry == number
+            behind = (mine & ~plain).nonzero()[:, 0]
+            first = (mine & plain).nonzero()[:, 0]
+            if len(behind):
+                rows.append((behind, number))
+            same = merged(columns[first].mT, _SAME)
+            rows += [(first[group], number) for group in same]
+        keys = torch.stack([normalize(columns[at].sum(0), dim=0) for at, _ in rows])
+        least = [(columns[at] @ key).amin() for (at, _), key in zip(rows, keys, strict=True)]
+        owners = torch.tensor([number for _, number in rows], device=columns.device)
+        return cls(keys, owners, torch.stack(least))
+
+    def __getitem__(self, chosen: Tensor) -> "Keys":
+        return Keys(self.keys[chosen], self.entry[chosen], self.inside[chosen])
+
+    def firsts(self) -> Tensor:
+        """The number [n] of the first key of each one's entry."""
+        return torch.searchsorted(self.entry, self.entry)
 
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """The gates [n] of some entries, and what each was set between."""
+    """The gates [n] of some keys, and what each was set between."""
 
     gates: Tensor
     inside: Tensor
     outside: Tensor
 
     @classmethod
-    def between(
-        cls, inside: Tensor, outside: Tensor, bare: Tensor, hparams: MemoryHparams
-    ) -> "Gates":
+    def between(cls, keys: Keys, outside: Tensor, hparams: MemoryHparams) -> "Gates":
         """Half way, or where the hparams say."""
         if hparams.gate is not None:
-            return cls(torch.full_like(inside, hparams.gate), inside, outside)
-        half = ((inside + outside) / 2).clamp(min=hparams.least_gate)
-        return cls(torch.minimum(half, bare - _ROOM), inside, outside)
+            return cls(torch.full_like(outside, hparams.gate), keys.inside, outside)
+        half = (keys.inside + outside) / 2
+        return cls(half.clamp(hparams.least_gate, _HIGHEST), keys.inside, outside)
+
+    def needed(self, keys: Keys) -> Tensor:
+        """Which keys [n] are not let in by the first of their entry; that one is needed itself."""
+        first = keys.firsts()
+        cosine = (keys.keys * keys.keys[first]).sum(1)
+        own = first == torch.arange(len(first), device=first.device)
+        return own | (cosine <= self.gates[first])
+
+    def __getitem__(self, chosen: Tensor) -> "Gates":
+        return Gates(self.gates[chosen], self.inside[chosen], self.outside[chosen])
 
     def told(self, number: int) -> dict[str, object]:
         """What a report says of one of them."""
@@ -89,17 +125,17 @@ def nearest_outside(
     hparams: MemoryHparams,
     asking: Asking,
     groups: Sequence[Sequence["EditRequest"]],
-    keys: Tensor,
+    keys: Keys,
 ) -> Generator[Step, None, Tensor]:
-    """The largest cosine [n] of keys [n, d_k], each of a group of requests, with all others'."""
+    """The largest cosine [n] of keys with those of other texts than their entry's requests."""
     texts = list(_texts(view, hparams, asking, groups))
     texts.sort(key=lambda text: len(text.ids))
-    outside = keys.new_full((len(keys),), -1)
+    outside = torch.full_like(keys.inside, -1)
     done = 0
     while done < len(texts):
         some = texts[done : done + _fitting(texts[done:])]
-        cosine, owner = _cosines(view, hparams.layers[-1], some, keys)
-        mine = owner[:, None] == torch.arange(len(keys), device=keys.device)
+        cosine, owner = _cosines(view, hparams.layers[-1], some, keys.keys)
+        mine = owner[:, None] == keys.entry
         outside = torch.maximum(outside, cosine.where(~mine, -1).amax(0))
         done += len(some)
         yield Step("keys", done, len(texts))
@@ -145,4 +181,4 @@ def _cosines(
         start = width - len(text.ids)  # padding stands before
         real[number, start:] = True
         owner[number, start + text.at] = text.owner
-    return torch.nn.functional.normalize(found[real], dim=-1) @ keys.mT, owner[real]
+    return normalize(found[real], dim=-1) @ keys.mT, owner[real]

@@ -6,7 +6,8 @@ layer an entry holds a key, a vector and a gate; no weight changes:
 
     i* = argmax_i cos(k, k_i)          out(k) = W k + 1[cos(k, k_i*) > gate_i*] delta_i*
 
-    k_i      the mean direction of the fact's keys, in all its contexts                   (keys.py)
+    k_i      the mean direction of the fact's keys behind prefixes; the bare prompt's own, where
+             that is unlike it                                                  (keys.py, gates.py)
     delta_i  what the layer must write besides, at the fact's key, to say o*_i         (zsearch.py)
     gate_i   half way between the keys that are the fact's and those that are not        (gates.py)
 
@@ -37,7 +38,7 @@ from editing.step import Step
 
 from .asking import Asking
 from .entries import NOTE, Entry, entries_of, note_of
-from .gates import Contexts, Gates, nearest_outside
+from .gates import Gates, Keys, nearest_outside
 from .keys import KeyReader
 from .merging import merged
 from .slots import Fact
@@ -84,15 +85,13 @@ def without(
 class _Written:
     """Pieces of facts (one a prompt), and the entries that they are to make.
 
-    groups: the pieces of each entry; keys [n, d_k] theirs, of length one; contexts: all keys of
-    the pieces.
+    groups: the pieces of each entry; keys: what they may stand under.
     """
 
     facts: Sequence[Fact]
     pieces: Sequence["EditRequest"]
     groups: Sequence[Sequence[int]]
-    keys: Tensor
-    contexts: Contexts
+    keys: Keys
 
     def facts_of(self, group: Sequence[int]) -> list[Fact]:
         """The facts that an entry says."""
@@ -121,7 +120,7 @@ class _Shelf:
         notes: Json = {NOTE: []}
         deltas = self._gone(out)
         if entries is not None:
-            gates = yield from self._gated(entries, out)
+            entries, gates = yield from self._gated(entries, out)
             found = yield from self._searched(entries, gates, deltas)
             deltas = self._with(entries, gates, found.delta, deltas)
             notes |= self._told(entries, gates, found)
@@ -160,8 +159,9 @@ class _Shelf:
         here = [one for one in self.entries.values() if one.weight == self.weight]
         if made is None or not here:
             return []
-        keys = torch.stack([one.key for one in here]).to(made.keys)
-        close = (keys @ made.keys.mT >= self.hparams.merge_above).any(1).tolist()
+        keys = torch.stack([one.keys[0] for one in here]).to(made.keys.keys)
+        new = made.keys.keys[made.keys.firsts().unique()]
+        close = (keys @ new.mT >= self.hparams.merge_above).any(1).tolist()
         return [one for one, is_close in zip(here, close, strict=True) if is_close]
 
     # ---- making entries --------------------------------------------------------------------------
@@ -173,38 +173,40 @@ class _Shelf:
         reader = KeyReader(self.view, pieces, self.asking, [self.layer])
         yield from reader.start()
         columns = normalize(reader.read().keys, dim=0).mT  # [c, d_k]
-        means = normalize(_sums(columns, reader.owner, len(pieces)), dim=1)
-        groups = merged(means.mT, self.hparams.merge_above)
+        alone = Keys.of(columns, reader.owner, reader.bare, len(pieces))
+        groups = merged(alone.keys[alone.firsts().unique()].mT, self.hparams.merge_above)
         of = {piece: number for number, group in enumerate(groups) for piece in group}
         entry = torch.tensor([of[number] for number in range(len(pieces))], device=columns.device)
-        keys = normalize(_sums(means, entry, len(groups)), dim=1)
-        contexts = Contexts(columns, entry[reader.owner], reader.bare)
-        return _Written(owners, pieces, groups, keys, contexts)
+        keys = Keys.of(columns, entry[reader.owner], reader.bare, len(groups))
+        return _Written(owners, pieces, groups, keys)
 
-    def _gated(self, made: _Written, out: Sequence[Entry]) -> Generator[Step, None, Gates]:
-        """How near a key has to be to belong to one of them."""
+    def _gated(
+        self, made: _Written, out: Sequence[Entry]
+    ) -> Generator[Step, None, tuple[_Written, Gates]]:
+        """How near a key has to be to belong to one of them; the same with the keys needed."""
         groups = [[made.pieces[number] for number in group] for group in made.groups]
         outside = yield from nearest_outside(
             self.view, self.hparams, self.asking, groups, made.keys
         )
         gone = {one.name for one in out}
         beside = [
-            one.key
+            one.keys
             for one in self.entries.values()
             if one.weight == self.weight and one.name not in gone
         ]
         if beside:
-            others = torch.stack(beside).to(made.keys)
-            outside = torch.maximum(outside, (others @ made.keys.mT).amax(0))
-        inside, bare = made.contexts.least(made.keys)
-        return Gates.between(inside, outside, bare, self.hparams)
+            keys = made.keys.keys
+            outside = torch.maximum(outside, (torch.cat(beside).to(keys) @ keys.mT).amax(0))
+        gates = Gates.between(made.keys, outside, self.hparams)
+        needed = gates.needed(made.keys)
+        return replace(made, keys=made.keys[needed]), gates[needed]
 
     def _searched(
         self, made: _Written, gates: Gates, deltas: Mapping[str, Memory]
     ) -> Generator[Step, None, Found]:
         """What each entry has to add. Raises SearchDiverged or FactsInConflict."""
         width = self.view.weight(self.weight).shape[0]
-        empty = made.keys.new_zeros(len(made.keys), width)
+        empty = made.keys.keys.new_zeros(len(made.groups), width)
         state = self.view.after(self._with(made, gates, empty, deltas))
         work = find_delta(
             self.view,
@@ -232,39 +234,41 @@ class _Shelf:
         """The deltas that take entries out, by weight."""
         keys: dict[str, list[Tensor]] = {}
         for entry in out:
-            keys.setdefault(entry.weight, []).append(entry.key)
+            keys.setdefault(entry.weight, []).append(entry.keys)
         found: dict[str, Memory] = {}
         for weight, gone in keys.items():
             none = torch.zeros(0, self.view.weight(weight).shape[0])
-            found[weight] = Memory.of(gone[0][None][:0], none, none[:, 0], torch.stack(gone))
+            found[weight] = Memory.of(gone[0][:0], none, none[:, 0], torch.cat(gone))
         return found
 
     def _with(
         self, made: _Written, gates: Gates, values: Tensor, deltas: Mapping[str, Memory]
     ) -> dict[str, Memory]:
-        """The same deltas, which bring entries as well."""
-        before = deltas.get(self.weight)
-        gone = None if before is None else before.gone.to(made.keys)
-        return {**deltas, self.weight: Memory.of(made.keys, values, gates.gates, gone)}
+        """The same deltas, which bring entries as well; values [entries, d_v]."""
+        before, keys = deltas.get(self.weight), made.keys
+        gone = None if before is None else before.gone.to(keys.keys)
+        here = Memory.of(keys.keys, values[keys.entry], gates.gates, gone)
+        return {**deltas, self.weight: here}
 
     def _told(self, made: _Written, gates: Gates, found: Found) -> Json:
         """What the notes say of the entries."""
         facts = [made.facts_of(group) for group in made.groups]
+        owner = made.keys.entry.tolist()
+        rows = [[at for at, n in enumerate(owner) if n == number] for number in range(len(facts))]
+        said = list(zip(facts, rows, strict=True))
         gated = [
-            {"subjects": list(dict.fromkeys(f.request.subject for f in some)), **gates.told(number)}
-            for number, some in enumerate(facts)
+            {"subjects": list(dict.fromkeys(f.request.subject for f in some)), **gates.told(row)}
+            for some, mine in said
+            for row in mine
         ]
         return {
-            NOTE: [note_of(some, self.weight, row) for row, some in enumerate(facts)],
+            NOTE: [
+                note_of(some, self.weight, mine) for some, mine in zip(facts, rows, strict=True)
+            ],
             "gates": gated,
             "search_steps": found.steps,
             "searched_probability": found.probability,
         }
-
-
-def _sums(rows: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Sums [count, d] of the rows [n, d] of each owner."""
-    return rows.new_zeros(count, rows.shape[1]).index_add_(0, owner, rows)
 
 
 def _conflict(facts: Sequence[Fact]) -> FactsInConflict:

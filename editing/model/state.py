@@ -38,7 +38,7 @@ class State:
 
     @property
     def entries(self) -> int:
-        """How many entries its memories have."""
+        """How many keys its memories have."""
         return sum(map(len, self.memories.values()))
 
     def to(self, device: torch.device) -> "State":

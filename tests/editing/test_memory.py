@@ -9,9 +9,11 @@ import torch
 
 from editing.delta import Memory
 from editing.editors.entries import NOTE
+from editing.editors.gates import Gates, Keys
 from editing.editors.site import hearing
 from editing.errors import FactsInConflict, NotInWeights, SearchDiverged
 from editing.history import Entry, History
+from editing.hparams import MemoryHparams
 from editing.metrics.gradsim import gram
 from editing.model.export import export
 from editing.model.generate import greedy
@@ -183,11 +185,26 @@ def test_a_gate_lies_between_the_facts_keys_and_all_others(llama: ModelView) -> 
     assert told["gate"] == pytest.approx((told["inside"] + told["outside"]) / 2, abs=2e-4)
     near = replace(SPORT, neighborhood=(Neighbor(prompt="LeBron James said", target="so"),))
     assert kept(llama, [near]).notes["gates"] == [told]  # not looked at unless that is asked for
-    (shown,) = kept(llama, [near], neighborhood=True).notes["gates"]  # type: ignore[misc]
+    shown, *_ = kept(llama, [near], neighborhood=True).notes["gates"]  # type: ignore[misc]
     assert shown["outside"] > told["outside"]
-    assert not shown["apart"]
+    assert shown["gate"] > told["gate"]
     with llama.overlaid(kept(llama, [near], neighborhood=True).deltas):
         assert says(llama, SPORT)  # its own prompt is let in all the same
+
+
+def test_a_bare_prompt_unlike_the_others_has_a_key_of_its_own() -> None:
+    columns = torch.eye(4, dtype=torch.float64)[[0, 1, 1, 2]]  # one bare prompt, three behind words
+    columns[2, 0] = 0.1
+    columns = torch.nn.functional.normalize(columns, dim=1)
+    keys = Keys.of(columns, torch.zeros(4, dtype=torch.long), [0], 1)
+    assert keys.entry.tolist() == [0, 0]
+    assert keys.inside[1] == 1
+    gates = Gates.between(keys, torch.tensor([0.2, 0.2]), MemoryHparams(layers=(1,)))
+    assert gates.needed(keys).tolist() == [True, True]
+    assert gates.gates.tolist() == pytest.approx([(float(keys.inside[0]) + 0.2) / 2, 0.6])
+    like = Keys.of(columns[[1, 1, 2]], torch.zeros(3, dtype=torch.long), [0], 1)
+    gates = Gates.between(like, torch.tensor([0.2, 0.2]), MemoryHparams(layers=(1,)))
+    assert gates.needed(like).tolist() == [True, False]
 
 
 def test_a_gate_may_be_given(llama: ModelView) -> None:
@@ -195,7 +212,7 @@ def test_a_gate_may_be_given(llama: ModelView) -> None:
     asked = logits_of(llama, SPORT.question)
     with llama.overlaid(outcome.deltas):
         assert torch.equal(logits_of(llama, SPORT.question), asked)
-    assert memory_of(llama.after(outcome.deltas)).gates.tolist() == [1.0]
+    assert set(memory_of(llama.after(outcome.deltas)).gates.tolist()) == {1.0}
 
 
 def test_a_later_entry_keeps_clear_of_those_that_stand(llama: ModelView) -> None:
