@@ -102,7 +102,7 @@ def test_a_packed_body_is_refused_unread(standing: TestClient, packing: str) -> 
         ("PUT", "/edits", "GET, POST"),
         ("DELETE", "/edits/edt_1", "GET"),
         ("GET", "/edits/edt_1/cancel", "POST"),
-        ("PATCH", f"/models/{MODEL}", "DELETE, GET"),
+        ("PUT", f"/models/{MODEL}", "DELETE, GET, PATCH"),
         ("PUT", f"/models/{MODEL}/probe", "GET, POST"),
         ("POST", "/snapshots/snp_1", "GET, PATCH"),
         ("POST", "/healthz", "GET"),

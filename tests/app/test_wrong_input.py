@@ -223,7 +223,7 @@ def test_a_header_that_cannot_be_read(standing: TestClient, name: str, value: st
     [
         ("GET", "/nowhere", 404, "not-found"),
         ("PUT", "/edits", 405, "method-not-allowed"),
-        ("PATCH", f"/models/{MODEL}", 405, "method-not-allowed"),
+        ("PUT", f"/models/{MODEL}", 405, "method-not-allowed"),
         ("GET", f"/edits/edt_{GONE}", 404, "edit-not-found"),
         ("GET", "/edits/%00", 404, "edit-not-found"),
         ("GET", f"/edits/edt_{GONE}/events", 404, "edit-not-found"),
