@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from editing.request import EditRequest
 
 _POSITIONS = 4096  # run side by side, padding included
-_SAME = 0.999  # bare prompts' keys of this cosine are one
+SAME = 0.999  # keys of this cosine are one
 _HIGHEST = 0.99  # of gates: a key has to be let in by its own
 _NOBODYS = -1
 
@@ -63,7 +63,7 @@ class Keys:
             first = (mine & plain).nonzero()[:, 0]
             if len(behind):
                 rows.append((behind, number))
-            same = merged(columns[first].mT, _SAME)
+            same = merged(columns[first].mT, SAME)
             rows += [(first[group], number) for group in same]
         keys = torch.stack([normalize(columns[at].sum(0), dim=0) for at, _ in rows])
         least = [(columns[at] @ key).amin() for (at, _), key in zip(rows, keys, strict=True)]

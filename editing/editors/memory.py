@@ -38,7 +38,7 @@ from editing.step import Step
 
 from .asking import Asking
 from .entries import NOTE, Entry, entries_of, note_of
-from .gates import Gates, Keys, nearest_outside
+from .gates import SAME, Gates, Keys, nearest_outside
 from .keys import KeyReader
 from .merging import merged
 from .slots import Fact
@@ -155,14 +155,17 @@ class _Shelf:
             facts |= more
 
     def _near(self, made: _Written | None) -> list[Entry]:
-        """The live entries whose keys are (nearly) those of entries to be made."""
+        """The live entries that new ones meet: by their first keys, or by an equal one."""
         here = [one for one in self.entries.values() if one.weight == self.weight]
         if made is None or not here:
             return []
         keys = torch.stack([one.keys[0] for one in here]).to(made.keys.keys)
         new = made.keys.keys[made.keys.firsts().unique()]
-        close = (keys @ new.mT >= self.hparams.merge_above).any(1).tolist()
-        return [one for one, is_close in zip(here, close, strict=True) if is_close]
+        close = (keys @ new.mT >= self.hparams.merge_above).any(1)
+        owner = torch.tensor([at for at, one in enumerate(here) for _ in one.keys]).to(close.device)
+        rows = torch.cat([one.keys for one in here]).to(keys)
+        close[owner[(rows @ made.keys.keys.mT >= SAME).any(1)]] = True
+        return [one for one, is_close in zip(here, close.tolist(), strict=True) if is_close]
 
     # ---- making entries --------------------------------------------------------------------------
 

@@ -298,6 +298,19 @@ def test_where_no_vector_says_both_the_order_is_refused(llama: ModelView) -> Non
     assert hooked(llama) == []
 
 
+def test_an_entry_with_other_contexts_is_met_by_its_equal_key(llama: ModelView) -> None:
+    lineage = Lineage(llama, **{"contexts.prefixes": 0})
+    lineage.edit("a", SPORT)
+    lineage.hparams = {"gate": 0.999}  # its mean lets in no bare prompt
+    second = lineage.edit("b", PLACE)
+    assert second.removes == ("a#0",)
+    rows = memory_of(llama.current).keys
+    assert len({bytes(row.numpy().tobytes()) for row in rows}) == len(rows) == 2
+    lineage.out("b")
+    assert len(memory_of(llama.current)) == 2
+    assert says(llama, SPORT)
+
+
 def test_at_the_prompts_end_two_relations_have_entries_of_their_own(llama: ModelView) -> None:
     outcome = kept(llama, [SPORT, PLACE], key_site="prompt_last", merge_above=0.98)
     assert len(outcome.notes[NOTE]) == 2  # type: ignore[arg-type]
