@@ -25,4 +25,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "ctp": ("smollm2-135m",),
     "mend": ("smollm2-135m",),
     "ike": ("smollm2-135m",),
+    "ledger": ("smollm2-135m",),
+    "memory": ("smollm2-135m",),
+    "ultraedit": ("smollm2-135m",),
+    "ultra-rls": ("smollm2-135m",),
 }
