@@ -155,6 +155,7 @@ class TestSchema:
                 "array",
                 "boolean",
                 ["number", "null"],
+                ["integer", "null"],
                 ["array", "null"],
                 ["string", "null"],
             )
@@ -201,4 +202,4 @@ def _at(part: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _number(leaf: Mapping[str, Any], value: float) -> float:
-    return int(value) if leaf["type"] == "integer" else value
+    return int(value) if "integer" in leaf["type"] else value

@@ -46,6 +46,7 @@ ALL = (*LAYOUTS, *OTHERS)
 SOME: Mapping[str, Sequence[str]] = {
     "rome": ALL,
     "memit-history": ALL,
+    "ledger": ("gpt2", "llama", "gemma3_text"),
     "r-rome": ("gpt2", "gemma3_text"),
     "memit": ("gpt2", "gemma3_text"),
     "ike": ("gpt2", "gemma3_text"),

@@ -17,7 +17,7 @@ SNIPPETS = re.findall(r"^```(python|bash)\n(.*?)^```", GUIDE, re.MULTILINE | re.
 
 @pytest.mark.parametrize(("language", "snippet"), SNIPPETS, ids=range(len(SNIPPETS)))
 def test_a_snippet_runs(standing: Stack, language: str, snippet: str) -> None:
-    for word in ('"Kyoto"', '"Fe"'):  # random weights cannot be taught every word
+    for word in ('"Kyoto"', '"Fe"', '"Lyon"'):  # random weights cannot be taught every word
         snippet = snippet.replace(word, '"football"')
     environ = {**os.environ, "ERRATA_URL": standing.url}
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
