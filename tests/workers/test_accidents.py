@@ -23,6 +23,7 @@ from app.store.migrate import upgrade
 from app.store.tables import Blob, Edit, Lease, OutboxRow
 from errata.stack.postgres import Postgres
 from errata.stack.valkey import Valkey
+from tests.guards import LAX
 from tests.workers.outage import Outage
 from tests.workers.shop import (
     FRANCE,
@@ -302,9 +303,8 @@ def test_two_models_have_queues_of_their_own(shop: Shop, tiny_folder: Path) -> N
     busy = [shop.queue.order(fact) for fact in FACTS]
     claimed(shop, busy[0])
     with shop.queue.database.tx() as tx:
-        models.register(
-            tx, {"kind": "folder", "path": str(tiny_folder)}, model_id="second", roots=(Path("/"),)
-        )
+        source = {"kind": "folder", "path": str(tiny_folder)}
+        models.register(tx, source, model_id="second", roots=(Path("/"),), guard=LAX)
     two = shop.worker(model="second")
     shop.serving(two, model="second")
     tennis = {**LEBRON, "target_new": "tennis"}
