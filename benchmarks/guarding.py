@@ -45,12 +45,6 @@ ARMS = ("clean", "off", "reject", "repair")
 FATES = ("refused", "not written", "rejected", "served", "served after repair", "served, breaching")
 
 
-class Rejected(EditFailed):
-    """The guard would not have it."""
-
-    code = "guard-breached"
-
-
 def guard_of(arm: str, given: Json) -> Guard:
     """The guard of an arm: where nothing is to follow a breach, not even a collapse does."""
     follows = {"on_breach": "warn", "on_collapse": "warn"} if arm == "off" else {"on_breach": arm}
@@ -107,7 +101,7 @@ class Guarded:
         told["breaches"] = last.breaches
         if last.verdict == "reject":
             told["fate"] = "rejected"
-            raise Rejected("; ".join(one["at"] for one in last.breaches))
+            raise EditFailed(f"guard breached: {'; '.join(one['at'] for one in last.breaches)}")
         told["fate"] = "served after repair" if told["repaired"] else "served"
         if last.breaches:
             told["fate"] = "served, breaching"

@@ -32,7 +32,7 @@ def compact(view: "ModelView", plan: "Plan", history: History) -> Generator[Step
     state = State()
     for entry in history.entries:
         outcome = entry.load()
-        if outcome.solution != str(made_by):
+        if not outcome.is_part_of(made_by):
             state = view.after(outcome.deltas, state)
     work = loaded(plan.method.compact)(view, plan.hparams, history)
     outcome = cast("Outcome", (yield from under(view, state, work)))

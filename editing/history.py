@@ -102,7 +102,7 @@ class History:
         With `made_by`, only those that are part of the joint solution under that metric.
         """
         gone = self._gone()
-        kin = (entry for entry in self.entries if made_by is None or _is_kin(entry, made_by))
+        kin = (e for e in self.entries if made_by is None or e.load().is_part_of(made_by))
         found = (_left(entry, weight, gone) for entry in kin)
         return (pair for pair in found if pair is not None)
 
@@ -143,9 +143,8 @@ class History:
                 return anew()
             try:
                 for entry in fresh:
-                    if not _is_kin(entry, made_by):
-                        continue
-                    kept = self._changed(kept, entry, weight)
+                    if entry.load().is_part_of(made_by):
+                        kept = self._changed(kept, entry, weight)
             except SingularSystem:
                 return anew()
             return kept
@@ -180,10 +179,6 @@ class History:
         if pair is not None:
             metric = metric.with_keys(pair.keys)
         return kept if metric is kept.metric else _Kept(metric, kept.changes + 1)
-
-
-def _is_kin(entry: Entry, made_by: object) -> bool:
-    return entry.load().solution == str(made_by)
 
 
 def _left(entry: Entry, weight: str, gone: set[str]) -> Written | None:

@@ -86,6 +86,10 @@ class Outcome:
         """The joint solution that it is a part of (editors/solution.py); None where of none."""
         return cast("str | None", self.notes.get(SOLUTION))
 
+    def is_part_of(self, made_by: object) -> bool:
+        """Whether it is a part of the solution under the metric that `made_by` names."""
+        return self.solution == str(made_by)
+
     @property
     def changes(self) -> dict[str, Change]:
         """The deltas of weights."""

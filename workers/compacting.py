@@ -20,6 +20,7 @@ from editing.run import Stopwatch
 from workers.bench import Bench
 from workers.guarded import live_facts, warned
 from workers.host import Lineage
+from workers.jobs import tell
 from workers.patience import Work, undisturbed
 from workers.retracting import built_without, promote_anew
 
@@ -46,9 +47,7 @@ def run_compact(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     report["compact"] = yield from _gained(bench, lineage, len(outcome.holds), len(data))
     end: Json = {"report": report, "timings": watch.report()}
     if order.dry_run:
-        yield from bench.settle(
-            lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
-        )
+        yield from tell(bench, order, end)
         return
     blob = yield from bench.keep(data)
     bench.failpoint.passing("after_blob")

@@ -49,9 +49,7 @@ def run_edit(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     made = yield from guarded(bench, order, plan, requests=requests, live=live, watch=watch)
     end = {"report": made.report, "timings": watch.report()}
     if order.dry_run:
-        yield from bench.settle(
-            lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
-        )
+        yield from tell(bench, order, end)
     elif made.error is not None:
         yield from reject(bench, order, made, end)
     else:
@@ -81,6 +79,11 @@ def promote(
     )
     bench.failpoint.passing("before_swap")
     host.adopt(snapshot, after, lineage.extended(checkpoint=True) if checkpoint else lineage)
+
+
+def tell(bench: Bench, order: Claimed, end: Mapping[str, Any]) -> Work[None]:
+    """Settle a dry run: what it would have come to is told, and nothing changes."""
+    yield from bench.settle(lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end))
 
 
 def reject(bench: Bench, order: Claimed, made: Made, end: Mapping[str, Any]) -> Work[None]:

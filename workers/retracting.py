@@ -25,7 +25,7 @@ from editing.step import Step
 from workers.bench import Bench
 from workers.guarded import live_facts, replayed, warned
 from workers.host import Lineage
-from workers.jobs import checkpointed, promote
+from workers.jobs import checkpointed, promote, tell
 from workers.patience import Work, undisturbed
 
 Json = dict[str, Any]
@@ -108,9 +108,7 @@ def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch)
     report["retract"] = {"edit": target, "how": how}
     end: Json = {"report": warned(report, order.guard), "timings": watch.report()}
     if order.dry_run:
-        yield from bench.settle(
-            lambda tx: work.settle_dry_run(tx, order.id, epoch=bench.epoch, **end)
-        )
+        yield from tell(bench, order, end)
     return end
 
 

@@ -31,7 +31,7 @@ def pilots(history: History, made_by: object) -> tuple[float, ...]:
             if len(known) >= _PILOTS:
                 break
             outcome = entry.load()
-            if outcome.solution == str(made_by):
+            if outcome.is_part_of(made_by):
                 known += tuple(cast("list[float]", outcome.notes.get(NOTE, [])))
         return known[:_PILOTS]
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from editing.delta import Memory
 from editing.history import Entry as Made
 from editing.history import History
-from editing.request import EditRequest
 
-from .slots import Fact
+from .facts import Fact, noted, read
 
 Json = dict[str, Any]
 NOTE = "entries"
@@ -52,17 +51,11 @@ def _fold(known: Mapping[str, Entry], fresh: Sequence[Made]) -> dict[str, Entry]
 def _read(made: Made) -> Iterator[Entry]:
     outcome = made.load()
     for number, told in enumerate(cast("list[Json]", outcome.notes.get(NOTE, []))):
-        facts = tuple(
-            Fact(one["edit"] or made.id, one["number"], EditRequest.from_dict(one["request"]))
-            for one in told["facts"]
-        )
+        facts = read(told["facts"], made.id)
         memory = cast("Memory", outcome.deltas[told["weight"]])
         yield Entry(f"{made.id}#{number}", facts, told["weight"], memory.keys[told["rows"]])
 
 
 def note_of(facts: Sequence[Fact], weight: str, rows: Sequence[int]) -> Json:
     """What an outcome's notes keep of one entry, under NOTE."""
-    told = [
-        {"edit": one.edit, "number": one.number, "request": one.request.to_dict()} for one in facts
-    ]
-    return {"facts": told, "weight": weight, "rows": list(rows)}
+    return {"facts": noted(facts), "weight": weight, "rows": list(rows)}

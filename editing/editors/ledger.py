@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import torch
 from torch import Tensor
 
-from editing.errors import FactsInConflict, SearchDiverged
+from editing.errors import SearchDiverged
 from editing.history import History
 from editing.hparams import LedgerHparams
 from editing.outcome import Outcome
@@ -37,10 +37,11 @@ from .anchor import NOTE as LENGTHS
 from .anchor import anchor, held, pilots
 from .asking import Asking, KeyAt
 from .band import Band, MetricOf, everyday, placed, softly, spread
+from .facts import Fact, conflict, ended, last_word, replaced, told_of
 from .joint import Joint
 from .keys import KeyReader
 from .merging import merged
-from .slots import Fact, Slot, Wrote, slots_of, told, widths
+from .slots import Slot, Wrote, slots_of, told, widths
 from .solution import signed
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def edit(
     history: History,
 ) -> Generator[Step, None, Outcome]:
     """Write a batch of facts. Raises SearchDiverged, FactsInConflict or SingularSystem."""
-    return (yield from _Book(view, hparams, history).rewritten(_last_word(requests), ()))
+    return (yield from _Book(view, hparams, history).rewritten(last_word(requests), ()))
 
 
 def without(
@@ -90,7 +91,7 @@ def again(
     asked = {(order, number) for order, number, _ in disturbed}
     facts = [fact for slot in book.slots.values() for fact in slot.facts]
     anew = [fact for fact in facts if (fact.edit, fact.number) in asked]
-    return (yield from book.rewritten(_last_word(requests), (), anew))
+    return (yield from book.rewritten(last_word(requests), (), anew))
 
 
 def compacted(
@@ -108,16 +109,6 @@ def metric(view: "ModelView", hparams: LedgerHparams) -> tuple[MetricOf, object]
     weight = hparams.second_moment_weight, hparams.written_share
     made_by = ("ledger", *weight, hparams.statistics)
     return everyday(view, hparams), made_by
-
-
-def _last_word(requests: Sequence["EditRequest"]) -> list[Fact]:
-    """The facts of a batch, without those that a later one of it replaces."""
-    facts = [Fact("", number, request) for number, request in enumerate(requests)]
-    return [
-        fact
-        for number, fact in enumerate(facts)
-        if not any(fact.replaced_by(later.request) for later in facts[number + 1 :])
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +148,12 @@ class _Book:
 
         anew: live facts that are searched again even if nothing touches them.
         """
-        replaced = [f for f in self.facts if any(f.replaced_by(one.request) for one in new)]
+        old = replaced(self.facts, new)
         near = yield from self._near(new)
         apart: list[Fact] = []  # no value says them and what shares their key
         while True:
             joint = [one for one in new if one not in apart]
-            plan = self._plan(joint, near, [*gone, *replaced], anew)
+            plan = self._plan(joint, near, [*gone, *old], anew)
             parts, poor = yield from self._written(plan)
             fresh = [fact for fact in poor if fact in new]
             if not fresh:
@@ -176,13 +167,13 @@ class _Book:
         notes: Json = {LENGTHS: self.lengths}
         if plan.out:
             notes["rewritten"] = sorted({f.edit for slot in plan.out for f in slot.facts})
-        if replaced:
-            notes["replaced"] = [{"edit": one.edit, "number": one.number} for one in replaced]
+        if old:
+            notes["replaced"] = told_of(old)
         if apart:
             notes["apart"] = [one.request.question for one in apart]
         removes = tuple(slot.name for slot in plan.out)
         whole = self._told(wrote, parts, notes)
-        return replace(whole, removes=removes, ends=self._ended([*gone, *replaced]))
+        return replace(whole, removes=removes, ends=ended(self.facts, [*gone, *old]))
 
     def compacted(self) -> Generator[Step, None, Outcome]:
         """All slots written anew, as if nothing of them had been written yet."""
@@ -295,27 +286,15 @@ class _Book:
         try:
             return (yield from under(self.view, self.joint.state(parts), work))
         except SearchDiverged as error:
-            raise self._conflict(facts) from error
-
-    def _conflict(self, facts: Sequence[Fact]) -> FactsInConflict:
-        subjects = {fact.request.subject for fact in facts}
-        with_them = [
-            {"edit": fact.edit, "question": fact.request.question, "says": fact.request.target_new}
-            for fact in self.facts
-            if fact.request.subject in subjects
-        ]
-        return FactsInConflict([fact.request.question for fact in facts], with_them)
+            subjects = {fact.request.subject for fact in facts}
+            beside = [fact for fact in self.facts if fact.request.subject in subjects]
+            raise conflict(facts, beside) from error
 
     # ---- telling ---------------------------------------------------------------------------------
 
     def _told(self, wrote: Sequence[Wrote], parts: Sequence[Outcome], notes: Json) -> Outcome:
         whole = told(self.view, self.hparams.contexts, wrote, parts)
         return signed(replace(whole, notes={**whole.notes, **notes}), self.made_by)
-
-    def _ended(self, gone: Sequence[Fact]) -> tuple[str, ...]:
-        """The edits of which no fact is left."""
-        left = {fact.edit for fact in self.facts if fact not in gone}
-        return tuple(dict.fromkeys(fact.edit for fact in gone if fact.edit not in left))
 
 
 def _in_turn(slots: Sequence[Slot]) -> list[list[int]]:

@@ -38,10 +38,10 @@ from editing.step import Step
 
 from .asking import Asking
 from .entries import NOTE, Entry, entries_of, note_of
+from .facts import Fact, conflict, ended, last_word, replaced, told_of
 from .gates import SAME, Gates, Keys, nearest_outside
 from .keys import KeyReader
 from .merging import merged
-from .slots import Fact
 from .zsearch import Found, find_delta
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ def edit(
     history: History,
 ) -> Generator[Step, None, Outcome]:
     """Keep a batch of facts. Raises SearchDiverged or FactsInConflict."""
-    facts = [Fact("", number, request) for number, request in enumerate(requests)]
-    last = [
-        fact
-        for number, fact in enumerate(facts)
-        if not any(fact.replaced_by(later.request) for later in facts[number + 1 :])
-    ]
-    return (yield from _Shelf(view, hparams, history).rewritten(last, ()))
+    return (yield from _Shelf(view, hparams, history).rewritten(last_word(requests), ()))
 
 
 def without(
@@ -114,9 +108,9 @@ class _Shelf:
         self, new: Sequence[Fact], gone: Sequence[Fact]
     ) -> Generator[Step, None, Outcome]:
         """Keep new facts, leave some out, and keep all others that are touched by that."""
-        replaced = [f for f in self.facts if any(f.replaced_by(one.request) for one in new)]
-        ended = [*gone, *replaced]
-        out, facts, entries = yield from self._touched(new, ended)
+        old = replaced(self.facts, new)
+        over = [*gone, *old]
+        out, facts, entries = yield from self._touched(new, over)
         notes: Json = {NOTE: []}
         deltas = self._gone(out)
         if entries is not None:
@@ -127,27 +121,26 @@ class _Shelf:
         yield Step("solve", 1, 1)
         if rewritten := sorted({fact.edit for fact in facts}):
             notes["rewritten"] = rewritten
-        if replaced:
-            notes["replaced"] = [{"edit": one.edit, "number": one.number} for one in replaced]
-        left = {fact.edit for fact in self.facts if fact not in ended}
-        ends = tuple(dict.fromkeys(fact.edit for fact in ended if fact.edit not in left))
-        return Outcome(deltas, {}, notes, tuple(entry.name for entry in out), ends)
+        if old:
+            notes["replaced"] = told_of(old)
+        removes = tuple(entry.name for entry in out)
+        return Outcome(deltas, {}, notes, removes, ended(self.facts, over))
 
     # ---- what is touched -------------------------------------------------------------------------
 
     def _touched(
-        self, new: Sequence[Fact], ended: Sequence[Fact]
+        self, new: Sequence[Fact], over: Sequence[Fact]
     ) -> Generator[Step, None, tuple[list[Entry], list[Fact], _Written | None]]:
         """The entries that go, the facts of them that stay, and what these and new ones make.
 
         An entry goes that says a fact which ends, one whose key is (nearly) that of a fact to be
         kept, and any other that says a fact of one of these.
         """
-        facts = set(ended)
+        facts = set(over)
         while True:
             out = [one for one in self.entries.values() if facts & {*one.facts}]
             said = dict.fromkeys(fact for one in out for fact in one.facts)
-            left = [fact for fact in said if fact not in ended]
+            left = [fact for fact in said if fact not in over]
             made = (yield from self._grouped([*left, *new])) if left or new else None
             more = {*said, *(fact for one in self._near(made) for fact in one.facts)}
             if more <= facts:
@@ -277,9 +270,4 @@ class _Shelf:
 def _conflict(facts: Sequence[Fact]) -> FactsInConflict:
     """Facts of one key that no joint vector says: the new ones, beside those that were live."""
     new = [fact for fact in facts if not fact.edit] or facts[-1:]
-    live = [
-        {"edit": fact.edit, "question": fact.request.question, "says": fact.request.target_new}
-        for fact in facts
-        if fact not in new[:1]
-    ]
-    return FactsInConflict([fact.request.question for fact in new], live)
+    return conflict(new, [fact for fact in facts if fact not in new[:1]])

@@ -79,7 +79,7 @@ def _folding(name: str, made_by: object) -> Callable[[_Memory, Sequence[Entry]],
         for entry in entries:
             outcome = entry.load()
             pair = outcome.written.get(name)
-            if pair is None or outcome.solution != str(made_by):
+            if pair is None or not outcome.is_part_of(made_by):
                 continue
             K, D = pair.keys.to(A), outcome.changes[name].matrix().to(A)
             E = E + D @ A - pair.missing.to(A) @ K.mT

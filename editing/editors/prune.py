@@ -109,7 +109,7 @@ def _folding(name: str, metric: Metric, made: object):  # noqa: ANN202 - a fold
         for entry in entries:
             outcome = entry.load()
             pair = outcome.written.get(name)
-            if pair is None or outcome.solution != str(made):
+            if pair is None or not outcome.is_part_of(made):
                 continue
             K, D = pair.keys.to(raw), outcome.changes[name].matrix().to(raw)
             R = pair.missing.to(raw) + D @ K

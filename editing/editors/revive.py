@@ -85,7 +85,7 @@ def _memory(history: History, name: str, made_by: object, start: _Memory) -> _Me
         S, P, Q = memory.S, memory.P, memory.Q
         for entry in entries:
             outcome = entry.load()
-            if outcome.solution != str(made_by) or name not in outcome.changes:
+            if not outcome.is_part_of(made_by) or name not in outcome.changes:
                 continue
             for made, gone in history.taken_out(entry, name):
                 K, T = gone.keys.to(S), _asked(history, made, gone, name)

@@ -16,11 +16,11 @@ from torch import Tensor
 from editing.history import Entry, History
 from editing.hparams import Contexts
 from editing.outcome import Outcome, Written, joined, part_of
-from editing.request import EditRequest
 from editing.step import Step
 
 from .asking import Asking, KeyAt
 from .band import GOAL
+from .facts import Fact, noted, read
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -28,25 +28,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 NOTE = "slots"
 _READ = 16  # outcomes read in one step
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One live fact: the order that asked for it, its place there, and what it is."""
-
-    edit: str  # empty: the order that is being written
-    number: int
-    request: EditRequest
-
-    def replaced_by(self, other: EditRequest) -> bool:
-        """Whether another request asks the same question anew."""
-        mine = self.request
-        if mine.question == other.question:
-            return True
-        same = (mine.subject, mine.relation, mine.perspective, mine.object)
-        return mine.relation is not None and same == (
-            other.subject, other.relation, other.perspective, other.object
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +67,7 @@ def slots_of(history: History, made_by: object) -> dict[str, Slot]:
     def fold(known: dict[str, Slot], fresh: Sequence[Entry]) -> dict[str, Slot]:
         found = dict(known)
         for entry in fresh:
-            if entry.load().solution != str(made_by):
+            if not entry.load().is_part_of(made_by):
                 continue
             for gone in entry.removes:
                 for name in [name for name in found if gone in {name, found[name].entry}]:
@@ -134,10 +115,7 @@ def _together(pairs: Sequence[Written]) -> Written:
 def _read(entry: Entry) -> Iterator[Slot]:
     outcome = entry.load()
     for number, told in enumerate(cast("list[Json]", outcome.notes.get(NOTE, []))):
-        facts = tuple(
-            Fact(one["edit"] or entry.id, one["number"], EditRequest.from_dict(one["request"]))
-            for one in told["facts"]
-        )
+        facts = read(told["facts"], entry.id)
         columns: Mapping[str, list[int]] = told["columns"]
         keys = outcome.written[next(iter(columns))].keys[:, told["bare"]]
         yield Slot(
@@ -187,7 +165,7 @@ def told(
             goals[_goal(len(notes))] = one.part.goals[GOAL][:, own]
             notes.append(
                 {
-                    "facts": [_noted(one.facts[number]) for number in group],
+                    "facts": noted([one.facts[number] for number in group]),
                     "key_at": one.key_at,
                     "columns": {w: [before[w] + at for at in own] for w in one.part.written},
                     "bare": [before[lowest] + starts[number] for number in group],
@@ -197,10 +175,6 @@ def told(
     made = joined(parts)
     searched = {name: value for one in reversed(wrote) for name, value in one.part.notes.items()}
     return replace(made, notes={**searched, NOTE: notes}, goals=goals)
-
-
-def _noted(fact: Fact) -> Json:
-    return {"edit": fact.edit, "number": fact.number, "request": fact.request.to_dict()}
 
 
 def _goal(number: int) -> str:

@@ -60,7 +60,7 @@ def missing_now(
     later = history.entries[[one.id for one in history.entries].index(entry) + 1 :]
     for number, one in enumerate(later):
         outcome = one.load()
-        if outcome.solution == str(made_by):
+        if outcome.is_part_of(made_by):
             for weight, pair in written.items():
                 if weight in outcome.changes:
                     change = outcome.changes[weight]
@@ -81,9 +81,8 @@ def taken_out(  # noqa: PLR0917 - each is one thing
     try:
         return take_out(K, R, history.metric(weight, made_by, base))
     except SingularSystem:
-        rest = _rest(
-            history, weight, K, base, made_by
-        )  # made anew: taking them out would lose digits
+        # Made anew: taking them out would lose digits.
+        rest = _rest(history, weight, K, base, made_by)
         return LowRank.of(-R, K.mT @ rest.inverse)
 
 
