@@ -1,6 +1,6 @@
 """What earlier live edits wrote, for the editors that keep them where they are."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
@@ -54,9 +54,7 @@ class History:
     """
 
     entries: Sequence[Entry] = ()
-    folds: dict[tuple[str, object], _Folded] = field(
-        default_factory=dict[tuple[str, object], _Folded]
-    )
+    folds: dict[tuple[str, str], _Folded] = field(default_factory=dict[tuple[str, str], _Folded])
 
     def __post_init__(self) -> None:
         self.entries = [Entry(*entry) for entry in self.entries]
@@ -81,12 +79,11 @@ class History:
     @property
     def live(self) -> list[Entry]:
         """The edits that no later one takes out, oldest first; of some only a part is left."""
-        gone = self._gone()
-        parts = {name.partition("#")[0] for name in gone if "#" in name}
+        gone = _Gone.of(self._gone())
         return [
-            Entry(entry.id, partial(_rest, entry, gone)) if entry.id in parts else entry
+            Entry(entry.id, partial(_rest, entry, gone)) if entry.id in gone.slots else entry
             for entry in self.entries
-            if entry.id not in gone
+            if entry.id not in gone.edits
         ]
 
     def entry(self, name: str) -> Entry:
@@ -101,7 +98,7 @@ class History:
 
         With `made_by`, only those that are part of the joint solution under that metric.
         """
-        gone = self._gone()
+        gone = _Gone.of(self._gone())
         kin = (e for e in self.entries if made_by is None or e.load().is_part_of(made_by))
         found = (_left(entry, weight, gone) for entry in kin)
         return (pair for pair in found if pair is not None)
@@ -112,15 +109,17 @@ class History:
 
     def taken_out(self, entry: Entry, weight: str) -> list[tuple[Entry, Written]]:
         """What an entry takes out of a weight's memory, each with the entry that wrote it."""
-        before = self._gone(entry) if entry.removes else set[str]()
+        if not entry.removes:
+            return []
+        before = _Gone.of(self._gone(entry))
         found: list[tuple[Entry, Written]] = []
         for name in entry.removes:
             edit, _, number = name.partition("#")
             made = self.entry(edit)
             pair = _left(made, weight, before)
-            if number and pair is not None:
+            if number and pair is not None:  # a slot need not be written in every layer
                 columns = _columns(made.load(), weight, int(number))
-                pair = part_of(made.load().written[weight], columns)
+                pair = part_of(made.load().written[weight], columns) if columns else None
             if pair is not None:
                 found.append((made, pair))
         return found
@@ -162,11 +161,12 @@ class History:
     ) -> T:
         """`start` with all entries folded in, oldest first; only those not yet folded are read."""
         ids = tuple(entry.id for entry in self.entries)
-        known = self.folds.get((weight, made_by))
+        key = weight, str(made_by)  # as outcomes tell it: 200 and 200.0 are one number, two texts
+        known = self.folds.get(key)
         if known is None or known.ids != ids[: len(known.ids)]:
             known = _Folded((), start)
         value = fold(cast("T", known.value), self.entries[len(known.ids) :])
-        self.folds[weight, made_by] = _Folded(ids, value)
+        self.folds[key] = _Folded(ids, value)
         return value
 
     def _changed(self, kept: _Kept, entry: Entry, weight: str) -> _Kept:
@@ -181,13 +181,34 @@ class History:
         return kept if metric is kept.metric else _Kept(metric, kept.changes + 1)
 
 
-def _left(entry: Entry, weight: str, gone: set[str]) -> Written | None:
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """What was taken out: edits, and of other edits the slots of these numbers."""
+
+    edits: set[str]
+    slots: dict[str, set[int]]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "_Gone":
+        """Sort names as Outcome.removes has them."""
+        edits: set[str] = set()
+        slots: dict[str, set[int]] = {}
+        for name in names:
+            edit, _, number = name.partition("#")
+            if number:
+                slots.setdefault(edit, set()).add(int(number))
+            else:
+                edits.add(edit)
+        return cls(edits, slots)
+
+
+def _left(entry: Entry, weight: str, gone: _Gone) -> Written | None:
     """What is left of what an edit wrote into a weight; None where nothing is."""
     outcome = entry.load()
     pair = outcome.written.get(weight)
-    if pair is None or entry.id in gone:
+    if pair is None or entry.id in gone.edits:
         return None
-    numbers = [int(name.partition("#")[2]) for name in gone if name.startswith(f"{entry.id}#")]
+    numbers = gone.slots.get(entry.id)
     if not numbers:
         return pair
     out = {at for number in numbers for at in _columns(outcome, weight, number)}
@@ -195,7 +216,7 @@ def _left(entry: Entry, weight: str, gone: set[str]) -> Written | None:
     return part_of(pair, kept) if kept else None
 
 
-def _rest(entry: Entry, gone: set[str]) -> Outcome:
+def _rest(entry: Entry, gone: _Gone) -> Outcome:
     """What an edit did, with what is left of what it wrote."""
     outcome = entry.load()
     left = {weight: _left(entry, weight, gone) for weight in outcome.written}

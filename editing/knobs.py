@@ -25,7 +25,7 @@ def resolve(method: str, overrides: Mapping[str, object], facts: ModelFacts) -> 
     check(method, overrides)
     kind = find_method(method).hparams
     known = dict(_leaves(kind))
-    given = dict(_flat(overrides))
+    given = {name: _plain(value, known[name][0]) for name, value in _flat(overrides)}
     values = {**behind_a_norm(facts), **bounded(method, facts), **published(method, facts), **given}
     values = {name: value for name, value in values.items() if name in known}
     if "layers" in known:
@@ -47,7 +47,16 @@ def filled(kind: type, overrides: Mapping[str, object], *, of: str) -> Any:  # n
     """
     known = dict(_leaves(kind))
     _check_all(known, overrides, of)
-    return _build(kind, dict(_flat(overrides)))
+    return _build(kind, {n: _plain(value, known[n][0]) for n, value in _flat(overrides)})
+
+
+def _plain(value: object, hint: Any) -> object:  # noqa: ANN401 - a type hint
+    """A checked value as its knob has it: a whole number for a float is one, so that 200 is 200.0.
+
+    Hparams name what they made, a statistic or a joint solution, and equal ones must name it alike.
+    """
+    is_float = hint is float or float in get_args(hint)
+    return float(value) if is_float and isinstance(value, int) else value
 
 
 def _check_all(
@@ -134,7 +143,8 @@ def _check_value(name: str, value: object, hint: Any, knob: Field[Any]) -> None:
 
 
 def _choices(hint: Any, knob: Field[Any]) -> tuple[object, ...]:  # noqa: ANN401 - a type hint
-    return get_args(hint) if get_origin(hint) is Literal else knob.metadata.get("choices", ())
+    named: tuple[object, ...] = knob.metadata.get("choices", ())
+    return named or (get_args(hint) if get_origin(hint) is Literal else ())
 
 
 def _check_layers(name: str, value: object, length: int | None) -> None:

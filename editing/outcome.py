@@ -14,7 +14,7 @@ from .delta import Change, Delta, Memory, Preface, delta_of, is_finite, tensors_
 from .errors import BlobUnreadable, NonFiniteDelta
 
 _FORMAT = "errata-outcome-1"
-_WRITTEN = ("keys", "values", "missing", "downhill")
+_WRITTEN = ("keys", "values", "missing", "wanted", "downhill")
 _GOAL = "goal"
 _IDS = ("removes", "ends", "holds")
 
@@ -29,6 +29,8 @@ class Written:
     values  [d_out, n]  W K after the edit, without a bias
     missing [d_out, n]  what is missing there still of what W K was asked to be, since a soft write
                         only comes near; kept by itself, for it is small beside the values
+    wanted  [d_out, n]  float64: what all changes of a joint solution together were asked to add
+                        there, so that what is missing later is told without going through them
     downhill [d_out, n] which way the answers should have moved for the loss to fall, its negative
                         gradient; of methods that take their values from it
     """
@@ -36,13 +38,13 @@ class Written:
     keys: Tensor
     values: Tensor
     missing: Tensor
+    wanted: Tensor | None = None
     downhill: Tensor | None = None
 
     @property
     def parts(self) -> dict[str, Tensor]:
         """Its tensors, by name; each has a column a key."""
-        found = {"keys": self.keys, "values": self.values, "missing": self.missing}
-        return found if self.downhill is None else {**found, "downhill": self.downhill}
+        return {name: part for name in _WRITTEN if (part := getattr(self, name)) is not None}
 
     @property
     def targets(self) -> Tensor:
@@ -147,7 +149,7 @@ def _read(pair: Mapping[str, Tensor]) -> Written:
     """An association from its parts, also as earlier versions kept it."""
     keys, values = pair["keys"], pair["values"]
     missing = pair.get("missing", pair.get("targets", values) - values)
-    return Written(keys, values, missing, pair.get("downhill"))
+    return Written(keys, values, missing, pair.get("wanted"), pair.get("downhill"))
 
 
 def part_of(pair: Written, columns: Sequence[int]) -> Written:
@@ -156,8 +158,13 @@ def part_of(pair: Written, columns: Sequence[int]) -> Written:
     return Written(**{name: tensor[:, at] for name, tensor in pair.parts.items()})
 
 
-def joined(parts: Sequence[Outcome]) -> Outcome:
-    """Outcomes made one after another as one; values move with the changes that came later."""
+def joined(parts: Sequence[Outcome], *, one_solution: bool = False) -> Outcome:
+    """Outcomes made one after another as one; values move with the changes that came later.
+
+    one_solution: the later ones were solved with the earlier ones' keys in their metric, so that
+    what they change at those keys brings them nearer to what they were asked for; else it moves
+    that as well.
+    """
     if len(parts) == 1:
         return parts[0]
     deltas: dict[str, Delta] = {}
@@ -169,8 +176,10 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
             deltas[name] = delta if old is None else old.then(delta)  # pyright: ignore[reportArgumentType]
             pair = written.get(name)
             if pair is not None and not isinstance(delta, Preface | Memory):
-                moved = pair.values.double() + delta.at(pair.keys)
-                written[name] = Written(pair.keys, moved.float(), pair.missing)
+                change = delta.at(pair.keys)
+                moved = (pair.values.double() + change).float()
+                left = (pair.missing.double() - change).float() if one_solution else pair.missing
+                written[name] = Written(pair.keys, moved, left)
         for name, pair in part.written.items():
             old_pair = written.get(name)
             if old_pair is not None:

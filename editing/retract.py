@@ -49,10 +49,10 @@ def _solved(
 ) -> Generator[Step, None, Outcome]:
     bases, made_by = metric_of(view, plan)
     made = history.entry(edit).load()
-    missing = yield from missing_now(history, edit, made.written, made_by)
     deltas: dict[str, Change] = {}
     for number, (weight, pair) in enumerate(made.written.items()):
         base = bases(spot_of(view, weight))
-        deltas[weight] = taken_out(history, weight, pair.keys, missing[weight], base, made_by)
+        missing = missing_now(history, edit, weight, pair, made_by)
+        deltas[weight] = taken_out(history, weight, pair.keys, missing, base, made_by)
         yield Step("solve", number + 1, len(made.written))
     return signed(Outcome(deltas, removes=(edit,)), made_by)

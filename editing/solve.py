@@ -62,6 +62,8 @@ class Metric:
         The rarer a key is without the others, the more digits this loses: a key of leverage g under
         A - K KT costs about log10(1 + g) of them (RLSEdit, arXiv:2601.15686).
         """
+        if not K.shape[1]:
+            return self
         K = K.to(self.inverse)
         F = self.inverse @ K  # [d_k, n]
         half = torch.linalg.solve_triangular(_cholesky(_rest(K, F)), F.mT, upper=False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from editing.delta import Change
+from editing.errors import SingularSystem
 from editing.history import History
 from editing.hparams import LedgerHparams
 from editing.model.state import State
@@ -19,7 +20,7 @@ from .band import MetricOf, Solve, Solved, remembering, softly
 from .revive import revived
 from .site import Spot
 from .slots import Slot
-from .solution import missing_now, spot_of, taken_out
+from .solution import missing_now, rest_of, spot_of, taken_out
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -36,6 +37,7 @@ class Joint:
     history: History
     bases: MetricOf
     made_by: object
+    edits: int  # of which a fact is live in it
 
     def state(self, parts: Parts) -> State:
         """What the model is behind these parts."""
@@ -48,10 +50,10 @@ class Joint:
         """The change that takes slots out. Raises SingularSystem."""
         found: dict[str, list[tuple[Tensor, Tensor]]] = {}
         for slot in slots:
-            pairs = {weight: slot.pair(weight) for weight in slot.columns}
-            left = yield from missing_now(self.history, slot.entry, pairs, self.made_by)
-            for weight, pair in pairs.items():
-                found.setdefault(weight, []).append((pair.keys, left[weight]))
+            for weight in slot.columns:
+                pair = slot.pair(weight)
+                left = missing_now(self.history, slot.entry, weight, pair, self.made_by)
+                found.setdefault(weight, []).append((pair.keys, left))
         deltas: dict[str, Change] = {}
         for number, (weight, some) in enumerate(found.items()):
             keys, missing = (torch.cat(part, dim=1) for part in zip(*some, strict=True))
@@ -64,15 +66,15 @@ class Joint:
         """How a weight is written, where slots were taken out and parts written before."""
         metric_of = self.upon(parts, self._less(out))
         plain, after = softly(metric_of), self.hparams.filter_after
-        if after is None or len(self.history.live) < after:
+        if after is None or self.edits < after:
             return plain
         filtered = revived(self.view, self.hparams, self.history, metric_of, self.made_by)
-        own = {weight for part in parts for weight in part.written}
+        written = {weight for part in parts for weight in part.written}
 
         def solve(spot: Spot, K: Tensor, R: Tensor) -> Solved:
             kind, layer = spot
             # What is to be made up for is written once an order.
-            return (plain if self.view.written_at(layer, kind) in own else filtered)(spot, K, R)
+            return (plain if self.view.written_at(layer, kind) in written else filtered)(spot, K, R)
 
         return solve
 
@@ -99,6 +101,12 @@ class Joint:
             weight = self.view.written_at(layer, kind)
             gone = [slot.pair(weight).keys for slot in out if weight in slot.columns]
             found = folded(spot)
-            return found.without_keys(torch.cat(gone, dim=1)) if gone else found
+            if not gone:
+                return found
+            K = torch.cat(gone, dim=1)
+            try:
+                return found.without_keys(K)
+            except SingularSystem:  # taking them out would lose digits
+                return rest_of(self.history, weight, K, self.bases(spot), self.made_by)
 
         return less

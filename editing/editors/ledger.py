@@ -19,7 +19,7 @@ weights stay, layer by layer, the joint solution of what is live. Sharing a valu
 that related facts disturb each other otherwise is what S2RKE measures (arXiv:2502.06868).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from editing.errors import SearchDiverged
 from editing.history import History
 from editing.hparams import LedgerHparams
-from editing.outcome import Outcome
+from editing.outcome import Outcome, Written
 from editing.run import under
 from editing.step import Step
 
@@ -41,8 +41,8 @@ from .facts import Fact, conflict, ended, last_word, replaced, told_of
 from .joint import Joint
 from .keys import KeyReader
 from .merging import merged
-from .slots import Slot, Wrote, slots_of, told, widths
-from .solution import signed
+from .slots import Slot, Wrote, bare_keys, slots_of, told, widths
+from .solution import changed, signed, whole
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -107,8 +107,8 @@ def compacted(
 def metric(view: "ModelView", hparams: LedgerHparams) -> tuple[MetricOf, object]:
     """A without earlier edits, and what made it: as memit-history's, for a solution of its own."""
     weight = hparams.second_moment_weight, hparams.written_share
-    made_by = ("ledger", *weight, hparams.statistics)
-    return everyday(view, hparams), made_by
+    read = hparams.layers, hparams.late_layers, hparams.contexts  # what keys and goals are of
+    return everyday(view, hparams), ("ledger", *weight, hparams.statistics, *read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +125,15 @@ class _Book:
     def __init__(self, view: "ModelView", hparams: LedgerHparams, history: History) -> None:
         self.view, self.hparams, self.history = view, hparams, history
         bases, self.made_by = metric(view, hparams)
-        self.joint = Joint(view, hparams, history, bases, self.made_by)
         self.slots = slots_of(history, self.made_by)
-        longest = anchor(history, self.made_by) if hparams.norm_anchor else None
+        edits = len({fact.edit for fact in self.facts})
+        self.joint = Joint(view, hparams, history, bases, self.made_by, edits)
+        self.anchor = anchor(history, self.made_by) if hparams.norm_anchor else None
         self.lengths: list[float] = []  # of what was searched, as it was found
 
         def bound(v: Tensor, d: Tensor) -> Tensor:
             self.lengths = (v + d).norm(dim=1).tolist()
-            return held(v, d, longest)
+            return held(v, d, self.anchor)
 
         self.band = Band(bound=bound, kept=True)
 
@@ -149,31 +150,34 @@ class _Book:
         anew: live facts that are searched again even if nothing touches them.
         """
         old = replaced(self.facts, new)
+        over = {*gone, *old}
         near = yield from self._near(new)
-        apart: list[Fact] = []  # no value says them and what shares their key
+        # No value says these and what shares their key.
+        apart = [fact for fact in anew if fact in self._late and fact not in over]
         while True:
-            joint = [one for one in new if one not in apart]
-            plan = self._plan(joint, near, [*gone, *old], anew)
+            plan = self._plan(new, near, over, anew, apart)
             parts, poor = yield from self._written(plan)
-            fresh = [fact for fact in poor if fact in new]
-            if not fresh:
+            if not poor:
                 break
-            apart += fresh
+            apart += [fact for fact in poor if fact in new] or poor[-1:]
         wrote = [self._searched(plan.facts, parts[-1])] if plan.facts else []
         if apart:
-            parts.append((yield from self._refuge(apart, plan.out, parts)))
+            beside = self._beside(apart, near, over)
+            parts.append((yield from self._refuge(apart, beside, plan.out, parts)))
             alone = [[number] for number in range(len(apart))]
             wrote.append(Wrote(apart, alone, "prompt_last", parts[-1]))
         notes: Json = {LENGTHS: self.lengths}
-        if plan.out:
-            notes["rewritten"] = sorted({f.edit for slot in plan.out for f in slot.facts})
+        if self.anchor is not None:
+            notes["anchor"] = self.anchor
+        if again := sorted({f.edit for slot in plan.out for f in slot.facts if f not in over}):
+            notes["rewritten"] = again
         if old:
             notes["replaced"] = told_of(old)
         if apart:
             notes["apart"] = [one.request.question for one in apart]
         removes = tuple(slot.name for slot in plan.out)
-        whole = self._told(wrote, parts, notes)
-        return replace(whole, removes=removes, ends=ended(self.facts, [*gone, *old]))
+        made = self._told(wrote, parts, notes, self.history)
+        return replace(made, removes=removes, ends=ended(self.facts, over))
 
     def compacted(self) -> Generator[Step, None, Outcome]:
         """All slots written anew, as if nothing of them had been written yet."""
@@ -200,40 +204,60 @@ class _Book:
             wrote.append(Wrote(facts, _in_turn(slots), key_at, parts[-1]))
         notes = {LENGTHS: list(pilots(self.history, self.made_by))}
         holds = tuple(dict.fromkeys(fact.edit for fact in self.facts))
-        return replace(self._told(wrote, parts, notes), holds=holds)
+        return replace(self._told(wrote, parts, notes, None), holds=holds)
 
     # ---- what is touched -------------------------------------------------------------------------
 
     def _near(self, new: Sequence[Fact]) -> Generator[Step, None, dict[Fact, set[str]]]:
         """The slots whose keys are (nearly) those of new facts."""
-        shared = {n: one for n, one in self.slots.items() if one.key_at == "subject_last"}
-        if not new or not shared or self.hparams.merge_above is None:
+        live = bare_keys(self.history, self.made_by)
+        if not new or live.keys is None or self.hparams.merge_above is None:
             return {fact: set() for fact in new}
         asking = Asking(key_at="subject_last")
         reader = KeyReader(self.view, [one.request for one in new], asking, self.hparams.layers[:1])
         yield from reader.start()
         keys = torch.nn.functional.normalize(reader.read().keys[:, reader.bare], dim=0)
-        names = [name for name, slot in shared.items() for _ in slot.facts]
-        bare = torch.cat([slot.bare for slot in shared.values()], dim=1).to(keys)
-        close = (keys.mT @ bare >= self.hparams.merge_above - 1e-9).cpu()
+        close = (keys.mT @ live.keys.to(keys) >= self.hparams.merge_above - 1e-9).cpu()
         return {
-            fact: {names[at] for at in close[number].nonzero()[:, 0].tolist()}
+            fact: {live.owners[at] for at in close[number].nonzero()[:, 0].tolist()}
             for number, fact in enumerate(new)
         }
+
+    @property
+    def _late(self) -> set[Fact]:
+        """The live facts that are written at their prompts' last token."""
+        late = (slot for slot in self.slots.values() if slot.key_at == "prompt_last")
+        return {fact for slot in late for fact in slot.facts}
 
     def _plan(
         self,
         new: Sequence[Fact],
         near: dict[Fact, set[str]],
-        gone: Sequence[Fact],
+        over: Collection[Fact],
         anew: Sequence[Fact],
+        apart: Collection[Fact],
     ) -> _Rewriting:
-        touched = {name for fact in new for name in near[fact]}
-        these = {*gone, *anew}
+        """What is taken out, and what is written jointly: without what is over, or goes apart."""
+        joint = [fact for fact in new if fact not in apart]
+        touched = {name for fact in joint for name in near[fact]}
+        these = {*over, *anew, *apart}
         touched |= {name for name, slot in self.slots.items() if these.intersection(slot.facts)}
         out = tuple(slot for name, slot in self.slots.items() if name in touched)
-        kept = [fact for slot in out for fact in slot.facts if fact not in gone]
-        return _Rewriting(out, (*kept, *new))
+        kept = [fact for slot in out for fact in slot.facts]
+        return _Rewriting(out, (*(f for f in kept if f not in over and f not in apart), *joint))
+
+    def _beside(
+        self, apart: Sequence[Fact], near: dict[Fact, set[str]], over: Collection[Fact]
+    ) -> list[Fact]:
+        """The live facts that stand against these: of an equal key, or of the same subject."""
+        slots = {name for fact in apart for name in near.get(fact, ())}
+        subjects = {fact.request.subject for fact in apart}
+        return [
+            fact
+            for name, slot in self.slots.items()
+            for fact in slot.facts
+            if (name in slots or fact.request.subject in subjects) and fact not in (*over, *apart)
+        ]
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -260,14 +284,19 @@ class _Book:
         return Wrote(facts, groups, "subject_last", part)
 
     def _poor(self, wrote: Wrote) -> list[Fact]:
-        """Facts of joint searches that failed. Raises SearchDiverged for one that failed alone."""
+        """Facts of joint searches that failed, oldest first.
+
+        Raises SearchDiverged for one that failed alone.
+        """
+        alone = self.hparams.search.min_probability
+        together = max(alone, self.hparams.joint_probability)
         found = cast("list[float]", wrote.part.notes["searched_probability"])
         steps = cast("list[int]", wrote.part.notes["search_steps"])
         poor: list[Fact] = []
         for group, reached, taken in zip(wrote.groups, found, steps, strict=True):
-            if len(group) > 1 and reached < self.hparams.joint_probability:
+            if len(group) > 1 and not reached >= together:
                 poor += [wrote.facts[number] for number in group]
-            elif not reached >= self.hparams.search.min_probability:
+            elif not reached >= alone:
                 one = wrote.facts[group[0]].request
                 raise SearchDiverged(
                     subject=one.subject, target=one.target_new, reached=reached, steps=taken
@@ -275,9 +304,13 @@ class _Book:
         return poor
 
     def _refuge(
-        self, facts: Sequence[Fact], out: Sequence[Slot], parts: Sequence[Outcome]
+        self,
+        facts: Sequence[Fact],
+        beside: Sequence[Fact],
+        out: Sequence[Slot],
+        parts: Sequence[Outcome],
     ) -> Generator[Step, None, Outcome]:
-        """Write facts at their prompts' last token. Raises FactsInConflict."""
+        """Write facts at their prompts' last token. Raises FactsInConflict with those beside."""
         layers = self.hparams.late_layers or self.hparams.layers
         hparams = replace(self.hparams, key_site="prompt_last", merge_above=None, layers=layers)
         requests = [fact.request for fact in facts]
@@ -286,15 +319,28 @@ class _Book:
         try:
             return (yield from under(self.view, self.joint.state(parts), work))
         except SearchDiverged as error:
-            subjects = {fact.request.subject for fact in facts}
-            beside = [fact for fact in self.facts if fact.request.subject in subjects]
             raise conflict(facts, beside) from error
 
     # ---- telling ---------------------------------------------------------------------------------
 
-    def _told(self, wrote: Sequence[Wrote], parts: Sequence[Outcome], notes: Json) -> Outcome:
-        whole = told(self.view, self.hparams.contexts, wrote, parts)
-        return signed(replace(whole, notes={**whole.notes, **notes}), self.made_by)
+    def _told(
+        self,
+        wrote: Sequence[Wrote],
+        parts: Sequence[Outcome],
+        notes: Json,
+        before: History | None,
+    ) -> Outcome:
+        """One outcome of all parts, as a part of the solution that `before` has so far."""
+        made = told(self.view, self.hparams.contexts, wrote, parts)
+        written: dict[str, Written] = {}
+        for weight, pair in made.written.items():
+            S = whole(made.changes[weight])
+            if before is not None and (old := changed(before, weight, self.made_by)) is not None:
+                S = S + old.to(S)
+            wanted = pair.missing.double() + S @ pair.keys.double()
+            written[weight] = replace(pair, wanted=wanted)
+        notes = {**made.notes, **notes}
+        return signed(replace(made, written=written, notes=notes), self.made_by)
 
 
 def _in_turn(slots: Sequence[Slot]) -> list[list[int]]:

@@ -17,7 +17,7 @@ direction and gets the scale, |h^|^2 = d_in; after some hundreds what is left is
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -157,7 +157,7 @@ def stepped(
         H = tokens.u.mT.double()
         change = deltas[name] = solve(name, H, V)
         pair = Written.of(view.master(name), H, V, change)
-        written[name] = Written(pair.keys, pair.values, pair.missing, tokens.delta.mT.contiguous())
+        written[name] = replace(pair, downhill=tokens.delta.mT.contiguous())
         yield Step("solve", number + 1, len(asked))
     tokens = len(asked[names[0]].u)
     notes: dict[str, object] = {"loss": loss, "tokens": tokens}

@@ -32,6 +32,7 @@ from editing.solve import Metric, write
 
 from .band import Solve, Solved, second_moment_weight
 from .site import Spot
+from .solution import changed, wanted_of
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -42,9 +43,8 @@ _ROUNDS = 4  # of subspace iteration
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """Of the edits so far, float64: S [d_v, d_k]; P = sum of K KT [d_k, d_k]; Q = sum of T KT."""
+    """Of the live edits, float64: P = sum of K KT [d_k, d_k]; Q = sum of T KT [d_v, d_k]."""
 
-    S: Tensor
     P: Tensor
     Q: Tensor
 
@@ -64,9 +64,10 @@ def revived(
         metric = metric_of(spot)
         C = view.stats.second_moment(layer, hparams.statistics, kind)
         zero = torch.zeros(R.shape[0], K.shape[0], dtype=C.dtype, device=C.device)
-        memory = _memory(history, name, made_by, _Memory(zero, torch.zeros_like(C), zero))
+        memory = _memory(history, name, made_by, _Memory(torch.zeros_like(C), zero))
         A = second_moment_weight(view, hparams, spot) * C + memory.P
-        E = memory.S @ A - memory.Q
+        S = changed(history, name, made_by)
+        E = (zero if S is None else S.to(zero)) @ A - memory.Q
         plain = write(K, R, metric, rho=1.0)
         D = plain.matrix().double() - E @ metric.with_keys(K).inverse
         U, V = _dominant(view, name, hparams.filtered_energy)
@@ -82,34 +83,25 @@ def _memory(history: History, name: str, made_by: object, start: _Memory) -> _Me
     """What the edits of one solution have left of themselves in a weight."""
 
     def fold(memory: _Memory, entries: Sequence[Entry]) -> _Memory:
-        S, P, Q = memory.S, memory.P, memory.Q
+        P, Q = memory.P, memory.Q
+
+        def moments(edit: str, pair: Written) -> tuple[Tensor, Tensor]:
+            K, T = pair.keys.to(P), wanted_of(history, edit, name, pair, made_by)
+            return K @ K.mT, T.to(P) @ K.mT
+
         for entry in entries:
             outcome = entry.load()
-            if not outcome.is_part_of(made_by) or name not in outcome.changes:
+            if not outcome.is_part_of(made_by):
                 continue
-            for made, gone in history.taken_out(entry, name):
-                K, T = gone.keys.to(S), _asked(history, made, gone, name)
-                P, Q = P - K @ K.mT, Q - T.to(S) @ K.mT
-            S = S + outcome.changes[name].matrix().to(S)
+            for made, pair in history.taken_out(entry, name):
+                KK, TK = moments(made.id, pair)
+                P, Q = P - KK, Q - TK
             if (pair := outcome.written.get(name)) is not None:
-                K = pair.keys.to(S)
-                P, Q = P + K @ K.mT, Q + (pair.missing.to(S) + S @ K) @ K.mT
-        return _Memory(S, P, Q)
+                KK, TK = moments(entry.id, pair)
+                P, Q = P + KK, Q + TK
+        return _Memory(P, Q)
 
     return history.folded(name, ("revive", made_by), start, fold)
-
-
-def _asked(history: History, made: Entry, pair: Written, name: str) -> Tensor:
-    """T [d_v, n]: what a solution was asked to add at the keys of one of its edits."""
-    solution = made.load().solution
-    T = pair.missing.double()
-    for entry in history.entries:
-        outcome = entry.load()
-        if outcome.solution == solution and name in outcome.changes:
-            T = T + outcome.changes[name].at(pair.keys)
-        if entry.id == made.id:
-            break
-    return T
 
 
 def _dominant(view: "ModelView", name: str, energy: float) -> tuple[Tensor, Tensor]:

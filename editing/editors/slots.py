@@ -6,7 +6,7 @@ slots, and takes out those that it writes anew (`Outcome.removes`, as "edit#numb
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from editing.history import Entry, History
 from editing.hparams import Contexts
+from editing.model.view import layer_of
 from editing.outcome import Outcome, Written, joined, part_of
 from editing.step import Step
 
@@ -79,6 +80,41 @@ def slots_of(history: History, made_by: object) -> dict[str, Slot]:
     return history.folded(NOTE, made_by, start, fold)
 
 
+@dataclass(frozen=True, slots=True)
+class BareKeys:
+    """Keys of bare prompts side by side [d_k, n], None without any, and the slot of each."""
+
+    owners: tuple[str, ...] = ()
+    keys: Tensor | None = None
+
+    def but(self, gone: Collection[str]) -> "BareKeys":
+        """Those of other slots."""
+        kept = [at for at, name in enumerate(self.owners) if name not in gone]
+        if self.keys is None or len(kept) == len(self.owners):
+            return self
+        return BareKeys(tuple(self.owners[at] for at in kept), self.keys[:, kept])
+
+    def and_of(self, slots: Sequence[Slot]) -> "BareKeys":
+        """With those of more slots."""
+        if not slots:
+            return self
+        old = [] if self.keys is None else [self.keys]
+        owners = [slot.name for slot in slots for _ in slot.facts]
+        return BareKeys((*self.owners, *owners), torch.cat([*old, *(s.bare for s in slots)], dim=1))
+
+
+def bare_keys(history: History, made_by: object) -> BareKeys:
+    """The keys of the slots at subjects, as `slots_of` has them: put together once, then kept."""
+
+    def fold(known: BareKeys, fresh: Sequence[Entry]) -> BareKeys:
+        added = {name: slot for name, slot in slots.items() if slot.entry in {e.id for e in fresh}}
+        shared = [slot for slot in added.values() if slot.key_at == "subject_last"]
+        return known.but({*known.owners} - {*slots}).and_of(shared)
+
+    slots = slots_of(history, made_by)
+    return history.folded("bare keys", made_by, BareKeys(), fold)
+
+
 def by_edit(history: History) -> Generator[Step, None, list[Entry]]:
     """The live edits, and what is left of what each wrote: what shares a slot, each has whole.
 
@@ -117,7 +153,8 @@ def _read(entry: Entry) -> Iterator[Slot]:
     for number, told in enumerate(cast("list[Json]", outcome.notes.get(NOTE, []))):
         facts = read(told["facts"], entry.id)
         columns: Mapping[str, list[int]] = told["columns"]
-        keys = outcome.written[next(iter(columns))].keys[:, told["bare"]]
+        lowest = min(columns, key=layer_of)  # by number: in a blob "layers.10" is before "layers.9"
+        keys = outcome.written[lowest].keys[:, told["bare"]]
         yield Slot(
             name=f"{entry.id}#{number}",
             facts=facts,
@@ -172,9 +209,21 @@ def told(
                 }
             )
         before.update({weight: pair.keys.shape[1] for weight, pair in one.part.written.items()})
-    made = joined(parts)
-    searched = {name: value for one in reversed(wrote) for name, value in one.part.notes.items()}
+    made = joined(parts, one_solution=True)
+    searched: Json = {}
+    for one in wrote:
+        for name, value in one.part.notes.items():
+            searched[name] = _both(searched[name], value) if name in searched else value
     return replace(made, notes={**searched, NOTE: notes}, goals=goals)
+
+
+def _both(first: object, then: object) -> object:
+    """What two parts of an order note under one name: lists in turn, of tables all rows."""
+    if isinstance(first, list):
+        return [*cast("list[object]", first), *cast("list[object]", then)]
+    if isinstance(first, dict):
+        return {**cast("Json", first), **cast("Json", then)}
+    return first
 
 
 def _goal(number: int) -> str:

@@ -13,7 +13,7 @@ do their keys enter A: an edit of theirs that is dropped would leave a metric no
 """
 
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,18 +21,15 @@ from torch import Tensor
 
 from editing.delta import Change, LowRank
 from editing.errors import SingularSystem
-from editing.history import History
+from editing.history import Entry, History
 from editing.model.view import layer_of
 from editing.outcome import SOLUTION, Outcome, Written
 from editing.solve import Metric, take_out
-from editing.step import Step
 
 from .site import Spot
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
-
-_READ = 16  # outcomes read in one step
 
 
 def signed(outcome: Outcome, made_by: object) -> Outcome:
@@ -49,25 +46,55 @@ def spot_of(view: "ModelView", weight: str) -> Spot:
 
 
 def missing_now(
-    history: History, entry: str, written: Mapping[str, Written], made_by: object
-) -> Generator[Step, None, dict[str, Tensor]]:
-    """V - W K as it is now, of what an edit has written: by weight, [d_v, n], float64.
+    history: History, entry: str, weight: str, pair: Written, made_by: object
+) -> Tensor:
+    """V - W K as it is now, of what an edit has written into a weight: [d_v, n], float64.
 
-    From what was missing when it was written, and what its kin have changed since. The weight
+    From what was asked of all changes of the solution there, and what they have come to. The weight
     itself is too rough: it was rounded at every edit, and what is missing is small beside it.
     """
-    found = {weight: pair.missing.double() for weight, pair in written.items()}
-    later = history.entries[[one.id for one in history.entries].index(entry) + 1 :]
-    for number, one in enumerate(later):
+    wanted = wanted_of(history, entry, weight, pair, made_by)
+    S = changed(history, weight, made_by)
+    return wanted if S is None else wanted - S @ pair.keys.to(S)
+
+
+def wanted_of(history: History, entry: str, weight: str, pair: Written, made_by: object) -> Tensor:
+    """What all changes of a solution were asked to add at an edit's keys [d_v, n], float64.
+
+    Where the edit did not keep it, from what was missing behind it and what there was until then.
+    """
+    if pair.wanted is not None:
+        return pair.wanted.double()
+    found = pair.missing.double()
+    for one in history.entries:
         outcome = one.load()
-        if outcome.is_part_of(made_by):
-            for weight, pair in written.items():
-                if weight in outcome.changes:
-                    change = outcome.changes[weight]
-                    found[weight] = found[weight] - change.at(pair.keys)
-        if number % _READ == _READ - 1:
-            yield Step("solve", number + 1, len(later))
+        if outcome.is_part_of(made_by) and weight in outcome.changes:
+            found = found + outcome.changes[weight].at(pair.keys)
+        if one.id == entry:
+            break
     return found
+
+
+def changed(history: History, weight: str, made_by: object) -> Tensor | None:
+    """S [d_v, d_k], float64: all changes of one solution in a weight; None where there is none."""
+
+    def fold(S: Tensor | None, entries: Sequence[Entry]) -> Tensor | None:
+        for entry in entries:
+            outcome = entry.load()
+            if outcome.is_part_of(made_by) and weight in outcome.changes:
+                D = whole(outcome.changes[weight])
+                S = D if S is None else S + D
+        return S
+
+    start: Tensor | None = None
+    return history.folded(weight, ("changed", made_by), start, fold)
+
+
+def whole(change: Change) -> Tensor:
+    """A change as a matrix [d_v, d_k], float64, to the last digit of its factors' product."""
+    if isinstance(change, LowRank):
+        return change.left.double() @ change.right.double()
+    return change.matrix().double()
 
 
 def taken_out(  # noqa: PLR0917 - each is one thing
@@ -82,11 +109,11 @@ def taken_out(  # noqa: PLR0917 - each is one thing
         return take_out(K, R, history.metric(weight, made_by, base))
     except SingularSystem:
         # Made anew: taking them out would lose digits.
-        rest = _rest(history, weight, K, base, made_by)
+        rest = rest_of(history, weight, K, base, made_by)
         return LowRank.of(-R, K.mT @ rest.inverse)
 
 
-def _rest(history: History, weight: str, K: Tensor, base: Metric, made_by: object) -> Metric:
+def rest_of(history: History, weight: str, K: Tensor, base: Metric, made_by: object) -> Metric:
     """The metric of all live keys but K."""
     every = history.keys(weight, made_by)
     if every is None:

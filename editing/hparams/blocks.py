@@ -79,9 +79,9 @@ def layer_band(says: str = "the edited band, lowest first") -> Any:  # noqa: ANN
     return field(metadata={"says": says})
 
 
-def option(default: Any, says: str) -> Any:  # noqa: ANN401
-    """Declare a field that is a choice or a switch."""
-    return field(default=default, metadata={"says": says})
+def option(default: Any, says: str, *, choices: tuple[object, ...] = ()) -> Any:  # noqa: ANN401
+    """Declare a field that is a choice or a switch; `choices`, where its type has more."""
+    return field(default=default, metadata={"says": says, "choices": choices})
 
 
 def maybe(says: str, *, low: float = -math.inf, high: float = math.inf) -> Any:  # noqa: ANN401

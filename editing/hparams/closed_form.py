@@ -111,6 +111,12 @@ class MemitHparams(Batched):
 class LedgerHparams(MemitHparams):
     """The ledger: MEMIT with history, where facts that share a key share a value."""
 
+    key_site: KeySite = option(
+        "subject_last",
+        "the token whose key carries a fact; what cannot be written there is written at its "
+        "prompt's last token, in late_layers",
+        choices=("subject_last",),
+    )
     written_share: float = knob(
         0.5,
         "where lambda is left to the rule of scale: the share of its residual that a key of "

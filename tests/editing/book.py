@@ -33,25 +33,30 @@ class Book:
         self.view, self.editor = view, editor
         self.hparams = {**BAND, **hparams}
         self.entries: list[Entry] = []
+        self._folds = History().folds  # handed on, as a worker does
+
+    @property
+    def history(self) -> History:
+        return History(list(self.entries), self._folds)
 
     def write(self, *facts: EditRequest) -> Outcome:
-        made = run(self.view, self.editor, facts, self.hparams, History(self.entries))
+        made = run(self.view, self.editor, facts, self.hparams, self.history)
         return self._keep(made)
 
     def without(self, edit: str) -> Outcome:
         plan = Plan.of(self.view, self.editor, self.hparams)
-        return self._keep(finish(retract(self.view, plan, History(self.entries), edit)))
+        return self._keep(finish(retract(self.view, plan, self.history, edit)))
 
     def again(self, disturbed: Sequence[tuple[str, EditRequest]], *facts: EditRequest) -> Outcome:
         hparams = Plan.of(self.view, self.editor, self.hparams).hparams
         assert isinstance(hparams, LedgerHparams)
         live = [(edit, 0, fact) for edit, fact in disturbed]
-        work = ledger.again(self.view, hparams, History(self.entries), facts, live)
+        work = ledger.again(self.view, hparams, self.history, facts, live)
         return self._keep(finish(work))
 
     def compact(self) -> Outcome:
         plan = Plan.of(self.view, self.editor, self.hparams)
-        made = finish(compact(self.view, plan, History(self.entries)))
+        made = finish(compact(self.view, plan, self.history))
         self.view.adopt(State())
         self.entries = []
         return self._keep(made)
@@ -71,20 +76,20 @@ class Book:
         _, made_by = metric_of(self.view, Plan.of(self.view, self.editor, self.hparams))
         return [
             [(fact.edit, fact.request.question) for fact in slot.facts]
-            for slot in slots_of(History(self.entries), made_by).values()
+            for slot in slots_of(self.history, made_by).values()
         ]
 
-    def off(self) -> float:
+    def off(self, layers: Sequence[int] = (1, 3)) -> float:
         """How far the weights are from the joint solution of all live slots, in dense algebra."""
         worst = 0.0
-        for layer in (1, 3):
+        for layer in layers:
             wanted, found = self.joint(layer), self.view.master(self.view.down_proj(layer)).double()
             worst = max(worst, float((found - wanted).norm() / wanted.norm()))
         return worst
 
     def joint(self, layer: int) -> torch.Tensor:
         """The joint solution of all live slots for one weight, in dense algebra."""
-        history, weight = History(self.entries), self.view.down_proj(layer)
+        history, weight = self.history, self.view.down_proj(layer)
         bases, _ = metric_of(self.view, Plan.of(self.view, self.editor, self.hparams))
         start = self.view.master(weight, State()).double()
         pairs = list(history.pairs(weight))

@@ -34,7 +34,7 @@ EXACT = ["memit-history", "alphaedit", "ultra-rls"]
 # than its weights, and so is what float32 rounds away of them.
 REACHED = {"search.min_probability": 0}  # however far it comes
 GENTLE = {
-    "memit-history": {**OVERRIDES["memit-history"], "second_moment_weight": 200, **REACHED},
+    "memit-history": {**OVERRIDES["memit-history"], "second_moment_weight": 20_000, **REACHED},
     "alphaedit": {**OVERRIDES["alphaedit"], "damping": 20, **REACHED},
     "ultra-rls": {**OVERRIDES["ultra-rls"], "eta": 1e-3, "ridge": 20},
 }

@@ -4,6 +4,7 @@
 import torch
 
 from editing.editors.revive import _dominant, _largest, _Memory, _memory
+from editing.editors.solution import changed
 from editing.history import History
 from editing.model.state import State
 from editing.model.view import ModelView
@@ -64,9 +65,11 @@ def test_what_is_missing_of_the_joint_solution_is_told_exactly(llama: ModelView)
                 K = pair.keys.double()
                 moved = sum(one.load().changes[name].at(K) for one in later)
                 E = E - (pair.missing.double() - moved) @ K.mT
-        zero = torch.zeros_like(W)
-        memory = _memory(history, name, made_by, _Memory(zero, torch.zeros_like(A_0), zero))
-        found = memory.S @ (A_0 + memory.P) - memory.Q
+        start = _Memory(torch.zeros_like(A_0), torch.zeros_like(W))
+        memory = _memory(history, name, made_by, start)
+        S = changed(history, name, made_by)
+        assert S is not None
+        found = S @ (A_0 + memory.P) - memory.Q
         assert E.norm() > 1e-3 * ((W - W_0) @ A_0).norm()  # or there was nothing to see
         assert (found - E).norm() < 1e-4 * E.norm()
 
