@@ -12,7 +12,8 @@ from editing.errors import SingularSystem
 from editing.history import History
 from editing.hparams import LedgerHparams
 from editing.model.state import State
-from editing.outcome import Outcome
+from editing.model.view import layer_of
+from editing.outcome import Outcome, Written
 from editing.solve import Metric
 from editing.step import Step
 
@@ -20,7 +21,7 @@ from .band import MetricOf, Solve, Solved, remembering, softly
 from .revive import revived
 from .site import Spot
 from .slots import Slot
-from .solution import missing_now, rest_of, spot_of, taken_out
+from .solution import changed, missing_now, rest_of, spot_of, taken_out, wanted_of, whole
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -61,6 +62,29 @@ class Joint:
             deltas[weight] = taken_out(self.history, weight, keys, missing, base, self.made_by)
             yield Step("solve", number + 1, len(found))
         return Outcome(deltas)
+
+    def put_back(self, slots: Sequence[Slot], out: Sequence[Slot], parts: Parts) -> Outcome:
+        """The change that writes slots again at their keys for their targets.
+
+        Raises SingularSystem.
+        """
+        solve, state = self.solve(out, parts), self.state(parts)
+        deltas: dict[str, Change] = {}
+        written: dict[str, Written] = {}
+        for weight in sorted({weight for slot in slots for weight in slot.columns}, key=layer_of):
+            pairs = [(slot.entry, slot.pair(weight)) for slot in slots if weight in slot.columns]
+            asked = [wanted_of(self.history, e, weight, p, self.made_by) for e, p in pairs]
+            keys, wanted = torch.cat([pair.keys for _, pair in pairs], dim=1), torch.cat(asked, 1)
+            changes = [whole(part.changes[weight]) for part in parts if weight in part.changes]
+            before = changed(self.history, weight, self.made_by)
+            for S in (*changes, *(() if before is None else (before,))):
+                wanted = wanted - S @ keys.to(S)
+            solved = solve(spot_of(self.view, weight), keys, wanted)
+            deltas[weight] = solved.change
+            written[weight] = Written.of(
+                self.view.master(weight, state), keys, wanted, solved.change
+            )
+        return Outcome(deltas, written)
 
     def solve(self, out: Sequence[Slot], parts: Parts) -> Solve:
         """How a weight is written, where slots were taken out and parts written before."""

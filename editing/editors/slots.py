@@ -80,6 +80,11 @@ def slots_of(history: History, made_by: object) -> dict[str, Slot]:
     return history.folded(NOTE, made_by, start, fold)
 
 
+def written_as(history: History, name: str) -> Slot:
+    """The slot of this name as its entry wrote it, also where it was taken out since."""
+    return next(slot for slot in _read(history.entry(name.partition("#")[0])) if slot.name == name)
+
+
 @dataclass(frozen=True, slots=True)
 class BareKeys:
     """Keys of bare prompts side by side [d_k, n], None without any, and the slot of each."""
