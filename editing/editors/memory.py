@@ -75,6 +75,24 @@ def without(
     return (yield from shelf.rewritten((), gone))
 
 
+def again(
+    view: "ModelView",
+    hparams: MemoryHparams,
+    history: History,
+    requests: Sequence["EditRequest"],
+    disturbed: Sequence[tuple[str, int, "EditRequest"]],
+) -> Generator[Step, None, Outcome]:
+    """Keep a batch of facts, and search live ones that it would disturb anew with it.
+
+    disturbed: the order, the place in it and the request of each; one that another editor wrote is
+    left as it is. Raises as `edit` does.
+    """
+    shelf = _Shelf(view, hparams, history)
+    asked = {(order, number) for order, number, _ in disturbed}
+    anew = [fact for fact in shelf.facts if (fact.edit, fact.number) in asked]
+    return (yield from shelf.rewritten(last_word(requests), (), anew))
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     """Pieces of facts (one a prompt), and the entries that they are to make.
@@ -105,12 +123,15 @@ class _Shelf:
         self.asking = Asking.of(view, hparams.contexts, hparams.key_site)
 
     def rewritten(
-        self, new: Sequence[Fact], gone: Sequence[Fact]
+        self, new: Sequence[Fact], gone: Sequence[Fact], anew: Sequence[Fact] = ()
     ) -> Generator[Step, None, Outcome]:
-        """Keep new facts, leave some out, and keep all others that are touched by that."""
+        """Keep new facts, leave some out, and keep all others that are touched by that.
+
+        anew: live facts that are searched again even if nothing touches them.
+        """
         old = replaced(self.facts, new)
         over = [*gone, *old]
-        out, facts, entries = yield from self._touched(new, over)
+        out, facts, entries = yield from self._touched(new, over, anew)
         notes: Json = {NOTE: []}
         deltas = self._gone(out)
         if entries is not None:
@@ -129,14 +150,14 @@ class _Shelf:
     # ---- what is touched -------------------------------------------------------------------------
 
     def _touched(
-        self, new: Sequence[Fact], over: Sequence[Fact]
+        self, new: Sequence[Fact], over: Sequence[Fact], anew: Sequence[Fact]
     ) -> Generator[Step, None, tuple[list[Entry], list[Fact], _Written | None]]:
-        """The entries that go, the facts of them that stay, and what these and new ones make.
+        """The entries that go, the facts of them that are left, and what these and new ones make.
 
-        An entry goes that says a fact which ends, one whose key is (nearly) that of a fact to be
-        kept, and any other that says a fact of one of these.
+        An entry goes that says a fact which ends or is wanted anew, one whose key is (nearly) that
+        of a fact to be kept, and any other that says a fact of one of these.
         """
-        facts = set(over)
+        facts = {*over, *anew}
         while True:
             out = [one for one in self.entries.values() if facts & {*one.facts}]
             said = dict.fromkeys(fact for one in out for fact in one.facts)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from editing.delta import Memory
-from editing.editors.entries import NOTE
+from editing.editors.entries import NOTE, entries_of
 from editing.editors.gates import Gates, Keys
 from editing.editors.site import hearing
 from editing.errors import FactsInConflict, NotInWeights, SearchDiverged
@@ -25,6 +25,7 @@ from editing.model.state import State
 from editing.model.tokens import encode
 from editing.model.view import ModelView, layer_of
 from editing.outcome import Outcome
+from editing.repair import Disturbed, repair
 from editing.request import EditRequest, Neighbor
 from editing.retract import retract
 from editing.run import finish
@@ -43,6 +44,7 @@ from .facts import (
 )
 
 PLACE = replace(SPORT, prompt="{}, whose sport is", target_new="Paris", paraphrases=())
+THIRD_SPORT = replace(OTHER_SPORT, subject="Serena Williams")
 FAR = "A bridge, a river and a mountain are seen from the window"
 APART = {"merge_above": 0.999}  # a tiny model hardly tells some subjects apart
 
@@ -70,10 +72,21 @@ class Lineage:
         self.entries.append(Entry(name, lambda: made, made.removes))
         return made
 
-    def edit(self, name: str, fact: EditRequest, editor: str = "memory") -> Outcome:
+    def edit(self, name: str, *facts: EditRequest, editor: str = "memory") -> Outcome:
         overrides = {"layers": [1, 3]} if editor == "memit-history" else self.hparams
         history = History(self.entries)
-        return self.put(name, run(self.view, editor, [fact], overrides, history))
+        return self.put(name, run(self.view, editor, facts, overrides, history))
+
+    def repair(self, name: str, fact: EditRequest, *disturbed: Disturbed) -> Outcome:
+        plan = planned(self.view, "memory", self.hparams)
+        work = repair(self.view, plan, History(self.entries), [fact], disturbed)
+        return self.put(name, finish(work))
+
+    @property
+    def owners(self) -> list[tuple[str, int]]:
+        """Whose the facts are that the live entries say, and which of the edit's they are."""
+        entries = entries_of(History(self.entries)).values()
+        return sorted((fact.edit, fact.number) for one in entries for fact in one.facts)
 
     def out(self, edit: str) -> Outcome:
         plan = planned(self.view, "memory", self.hparams)
@@ -319,6 +332,60 @@ def test_at_the_prompts_end_two_relations_have_entries_of_their_own(llama: Model
         assert says(llama, PLACE)
 
 
+# ---- repair --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("new", "entries"), [(THIRD_SPORT, 2), (PLACE, 1)])
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_a_disturbed_fact_is_searched_again_and_stays_its_edits_own(
+    llama: ModelView, new: EditRequest, entries: int, gone: str
+) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT)
+    made = lineage.repair("b", new, ("a", 0, SPORT))
+    assert (made.removes, made.ends) == (("a#0",), ())
+    assert made.notes["rewritten"] == ["a"]
+    assert "replaced" not in made.notes
+    assert lineage.owners == [("a", 0), ("b", 0)]
+    assert len(memory_of(llama.current)) == entries
+    assert says(llama, SPORT)
+    assert says(llama, new)
+    left = "b" if gone == "a" else "a"
+    assert lineage.out(gone).ends == (gone,)
+    assert lineage.owners == [(left, 0)]
+    assert says(llama, SPORT if left == "a" else new)
+    assert lineage.out(left).ends == (left,)
+    assert llama.audit() == base
+
+
+def test_of_a_batch_the_fact_that_was_disturbed_keeps_its_number(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT, CAPITAL)
+    assert lineage.repair("b", THIRD_SPORT, ("a", 1, CAPITAL)).ends == ()
+    assert lineage.owners == [("a", 0), ("a", 1), ("b", 0)]
+    assert says(llama, CAPITAL)
+    later = replace(CAPITAL, target_new="Paris")
+    assert lineage.edit("c", later).notes["replaced"] == [{"edit": "a", "number": 1}]
+    assert lineage.out("a").ends == ("a",)
+    assert not says(llama, SPORT)
+    assert says(llama, THIRD_SPORT)
+    assert says(llama, later)
+    lineage.out("b")
+    lineage.out("c")
+    assert llama.audit() == base
+
+
+def test_a_disturbed_fact_of_another_editor_is_left_to_it(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", CAPITAL, editor="memit-history")
+    alone = run(llama, "memory", [SPORT], {}, History(lineage.entries))
+    made = lineage.repair("b", SPORT, ("a", 0, CAPITAL))
+    assert (made.removes, made.ends) == ((), ())
+    assert made.to_bytes() == alone.to_bytes()
+
+
 # ---- beside weights ------------------------------------------------------------------------------
 
 
@@ -327,8 +394,8 @@ def test_a_weight_edit_and_a_memory_stand_side_by_side(
     llama: ModelView, order: tuple[str, str]
 ) -> None:
     lineage = Lineage(llama)
-    lineage.edit("a", SPORT, order[0])
-    lineage.edit("b", CAPITAL, order[1])
+    lineage.edit("a", SPORT, editor=order[0])
+    lineage.edit("b", CAPITAL, editor=order[1])
     assert says(llama, SPORT)
     assert says(llama, CAPITAL)
     assert len(memory_of(llama.current)) == 1
