@@ -14,13 +14,14 @@ layer an entry holds a key, a vector and a gate; no weight changes:
 Facts whose keys are (nearly) equal share an entry, as in a ledger (ledger.py): a new one that
 meets a live entry is searched jointly with the facts of that, which goes. A later fact with the
 same question replaces the earlier one. An edit is taken out by taking out its entries; facts that
-shared one with it are searched anew.
+shared one with it are searched anew. Where that finds no vector, their entry stands as it is stored
+and says them as before.
 
 The vectors are searched with the new entries in place, empty: a key that an older entry claims by
 its gate is nearer to the new one from then on, and what the older one adds there is not there.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from editing.delta import Memory
-from editing.errors import FactsInConflict, SearchDiverged
+from editing.errors import SearchDiverged
 from editing.history import History
 from editing.hparams import MemoryHparams
 from editing.outcome import Outcome
@@ -66,7 +67,7 @@ def without(
 ) -> Generator[Step, None, Outcome]:
     """Take all live facts of one edit out; what shares an entry with them is searched anew.
 
-    Raises as `edit` does, and KeyError where no live fact is of this edit.
+    Raises KeyError where no live fact is of this edit.
     """
     shelf = _Shelf(view, hparams, history)
     gone = [fact for fact in shelf.facts if fact.edit == edit]
@@ -131,16 +132,28 @@ class _Shelf:
         """
         old = replaced(self.facts, new)
         over = [*gone, *old]
-        out, facts, entries = yield from self._touched(new, over, anew)
-        notes: Json = {NOTE: []}
-        deltas = self._gone(out)
-        if entries is not None:
-            entries, gates = yield from self._gated(entries, out)
-            found = yield from self._searched(entries, gates, deltas)
-            deltas = self._with(entries, gates, found.delta, deltas)
-            notes |= self._told(entries, gates, found)
+        out, left, made = yield from self._touched(new, over, anew)
+        stay: set[Fact] = set()  # no new vector says them; that of their entry still does
+        while True:
+            goes = [one for one in out if not stay & {*one.facts}]
+            deltas, notes = self._gone(goes), Json({NOTE: []})
+            if made is None:
+                break
+            entries, gates = yield from self._gated(made, goes)
+            found, poor = yield from self._searched(entries, gates, deltas)
+            if not poor:
+                deltas = self._with(entries, gates, found.delta, deltas)
+                notes = self._told(entries, gates, found)
+                break
+            stay |= poor
+            rest = [fact for fact in [*left, *new] if fact not in stay]
+            made = (yield from self._grouped(rest)) if rest else None
         yield Step("solve", 1, 1)
-        if rewritten := sorted({fact.edit for fact in facts}):
+        if stay:
+            notes["poor"] = [fact.request.question for fact in left if fact in stay]
+            deltas, kept = self._standing(out, stay, deltas)
+            notes[NOTE] += kept
+        if rewritten := sorted({fact.edit for fact in left if fact not in stay}):
             notes["rewritten"] = rewritten
         if old:
             notes["replaced"] = told_of(old)
@@ -220,8 +233,11 @@ class _Shelf:
 
     def _searched(
         self, made: _Written, gates: Gates, deltas: Mapping[str, Memory]
-    ) -> Generator[Step, None, Found]:
-        """What each entry has to add. Raises SearchDiverged or FactsInConflict."""
+    ) -> Generator[Step, None, tuple[Found, set[Fact]]]:
+        """What each entry has to add; also the facts of those that are live and not said by it.
+
+        Raises SearchDiverged or FactsInConflict for one with a new fact.
+        """
         width = self.view.weight(self.weight).shape[0]
         empty = made.keys.keys.new_zeros(len(made.groups), width)
         state = self.view.after(self._with(made, gates, empty, deltas))
@@ -234,16 +250,23 @@ class _Shelf:
             groups=made.groups,
         )
         found = yield from under(self.view, state, work)
+        poor: set[Fact] = set()
         for group, reached, steps in zip(made.groups, found.probability, found.steps, strict=True):
             facts = made.facts_of(group)
-            if len(facts) > 1 and not reached >= self.hparams.joint_probability:
-                raise _conflict(facts)
-            if not reached >= self.hparams.search.min_probability:
+            apart = len(facts) > 1 and not reached >= self.hparams.joint_probability
+            if not apart and reached >= self.hparams.search.min_probability:
+                continue
+            new = [fact for fact in facts if not fact.edit]
+            if not new:
+                poor |= {*facts}
+            elif apart:
+                raise conflict(new, [fact for fact in facts if fact not in new[:1]])
+            else:
                 one = facts[0].request
                 raise SearchDiverged(
                     subject=one.subject, target=one.target_new, reached=reached, steps=steps
                 )
-        return found
+        return found, poor
 
     # ---- deltas and notes ------------------------------------------------------------------------
 
@@ -255,8 +278,26 @@ class _Shelf:
         found: dict[str, Memory] = {}
         for weight, gone in keys.items():
             none = torch.zeros(0, self.view.weight(weight).shape[0])
-            found[weight] = Memory.of(gone[0][:0], none, none[:, 0], torch.cat(gone))
+            memory = Memory.of(gone[0][:0], none, none[:, 0], torch.cat(gone))
+            found[weight] = memory.to(self.view.device)
         return found
+
+    def _standing(
+        self, entries: Sequence[Entry], stay: Collection[Fact], deltas: Mapping[str, Memory]
+    ) -> tuple[dict[str, Memory], list[Json]]:
+        """The same deltas, which bring the entries of facts that stay as stored; and their notes.
+
+        A retracted fact is not among an entry's facts any more, whatever its vector says.
+        """
+        found, notes = dict(deltas), list[Json]()
+        for entry in entries:
+            if not (facts := [fact for fact in entry.facts if fact in stay]):
+                continue
+            same, weight = entry.anew.to(self.view.device), entry.weight
+            start = len(found.get(weight, ()))
+            found[weight] = found[weight].then(same) if weight in found else same
+            notes.append(note_of(facts, weight, range(start, start + len(same))))
+        return found, notes
 
     def _with(
         self, made: _Written, gates: Gates, values: Tensor, deltas: Mapping[str, Memory]
@@ -286,9 +327,3 @@ class _Shelf:
             "search_steps": found.steps,
             "searched_probability": found.probability,
         }
-
-
-def _conflict(facts: Sequence[Fact]) -> FactsInConflict:
-    """Facts of one key that no joint vector says: the new ones, beside those that were live."""
-    new = [fact for fact in facts if not fact.edit] or facts[-1:]
-    return conflict(new, [fact for fact in facts if fact not in new[:1]])

@@ -45,6 +45,7 @@ from .facts import (
 
 PLACE = replace(SPORT, prompt="{}, whose sport is", target_new="Paris", paraphrases=())
 THIRD_SPORT = replace(OTHER_SPORT, subject="Serena Williams")
+GAME = replace(SPORT, prompt="{} plays the game of", paraphrases=())
 FAR = "A bridge, a river and a mountain are seen from the window"
 APART = {"merge_above": 0.999}  # a tiny model hardly tells some subjects apart
 
@@ -330,6 +331,98 @@ def test_at_the_prompts_end_two_relations_have_entries_of_their_own(llama: Model
     with llama.overlaid(outcome.deltas):
         assert says(llama, SPORT)
         assert says(llama, PLACE)
+
+
+# ---- what no new vector says ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "hparams",
+    [{"joint_probability": 1.0}, {"joint_probability": 1.0, "layers": [2]}],
+    ids=["as written", "in another layer"],
+)
+def test_what_is_left_of_an_entry_stands_as_stored_where_no_vector_says_it(
+    llama: ModelView, hparams: dict[str, object]
+) -> None:
+    lineage = Lineage(llama, joint_probability=0.0)
+    base = llama.fingerprint()
+    for name, fact in zip("abc", (SPORT, PLACE, GAME), strict=True):
+        lineage.edit(name, fact)
+    bits = llama.audit()
+    lineage.hparams = hparams
+    out = lineage.out("a")
+    assert (out.removes, out.ends) == (("c#0",), ("a",))
+    assert out.notes["poor"] == [PLACE.question, GAME.question]
+    assert "rewritten" not in out.notes
+    assert lineage.owners == [("b", 0), ("c", 0)]
+    assert llama.audit() == bits
+    assert says(llama, PLACE)
+    assert says(llama, GAME)
+    lineage.hparams = {}
+    assert lineage.out("b").notes["rewritten"] == ["c"]  # searched again whenever it is touched
+    assert says(llama, GAME)
+    lineage.out("c")
+    assert llama.audit() == base
+
+
+def test_one_that_stands_alone_is_kept_too(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT, PLACE)
+    lineage.edit("b", GAME)
+    lineage.hparams = {"search.min_probability": 1.0}
+    out = lineage.out("a")
+    assert (out.notes["poor"], lineage.owners) == ([GAME.question], [("b", 0)])
+    assert says(llama, GAME)
+
+
+def test_what_is_met_by_what_is_left_is_not_lost_either(llama: ModelView) -> None:
+    lineage = Lineage(llama, **APART)
+    for name, fact in zip("abc", (SPORT, GAME, THIRD_SPORT), strict=True):
+        lineage.edit(name, fact)
+    bits = memory_of(llama.current).keys
+    lineage.hparams = {"merge_above": 0.3, "joint_probability": 1.0}
+    out = lineage.out("a")
+    assert out.notes["poor"] == [GAME.question, THIRD_SPORT.question]
+    assert out.removes == ("b#0", "c#0")
+    assert lineage.owners == [("b", 0), ("c", 0)]
+    assert torch.equal(memory_of(llama.current).keys, bits)
+    assert says(llama, GAME)
+    assert says(llama, THIRD_SPORT)
+
+
+def test_beside_what_stays_the_others_are_searched_again(llama: ModelView) -> None:
+    hard = replace(
+        OTHER_SPORT, prompt="{} plays the game of"
+    )  # OTHER_SPORT is hardly reached alone
+    lineage = Lineage(llama, joint_probability=0.0)
+    lineage.edit("a", SPORT, hard)
+    lineage.edit("b", GAME, OTHER_SPORT)
+    before = memory_of(llama.current)
+    lineage.hparams = {"search.min_probability": 0.5}
+    out = lineage.out("a")
+    assert out.notes["poor"] == [OTHER_SPORT.question]
+    assert out.notes["rewritten"] == ["b"]
+    assert lineage.owners == [("b", 0), ("b", 1)]
+    after = memory_of(llama.current)
+    assert len(after) == len(before) == 2
+    assert torch.equal(after.values[1], before.values[1])
+    assert not torch.equal(after.values[0], before.values[0])
+    assert says(llama, GAME)
+    lineage.out("b")
+    assert llama.current.memories == {}
+
+
+def test_an_order_is_refused_only_for_what_is_new_in_it(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT, GAME)
+    lineage.hparams = {"joint_probability": 1.0}
+    with pytest.raises(FactsInConflict, match="whose sport is"):
+        lineage.edit("b", PLACE)
+    made = lineage.repair("b", CAPITAL, ("a", 0, SPORT))
+    assert made.notes["poor"] == [SPORT.question, GAME.question]
+    assert says(llama, SPORT)
+    assert says(llama, GAME)
+    assert says(llama, CAPITAL)
 
 
 # ---- repair --------------------------------------------------------------------------------------
