@@ -40,7 +40,7 @@ from editing.step import Step
 from .asking import Asking
 from .entries import NOTE, Entry, entries_of, note_of
 from .facts import Fact, conflict, ended, last_word, replaced, told_of
-from .gates import SAME, Gates, Keys, nearest_outside
+from .gates import SAME, Gates, Keys, nearest_outside, openings
 from .keys import KeyReader
 from .merging import merged
 from .zsearch import Found, find_delta
@@ -203,11 +203,12 @@ class _Shelf:
         reader = KeyReader(self.view, pieces, self.asking, [self.layer])
         yield from reader.start()
         columns = normalize(reader.read().keys, dim=0).mT  # [c, d_k]
-        alone = Keys.of(columns, reader.owner, reader.bare, len(pieces))
+        bare = openings(self.asking, pieces)
+        alone = Keys.of(columns, reader.owner, bare, len(pieces))
         groups = merged(alone.keys[alone.firsts().unique()].mT, self.hparams.merge_above)
         of = {piece: number for number, group in enumerate(groups) for piece in group}
         entry = torch.tensor([of[number] for number in range(len(pieces))], device=columns.device)
-        keys = Keys.of(columns, entry[reader.owner], reader.bare, len(groups))
+        keys = Keys.of(columns, entry[reader.owner], bare, len(groups))
         return _Written(owners, pieces, groups, keys)
 
     def _gated(

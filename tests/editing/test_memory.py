@@ -221,6 +221,23 @@ def test_a_bare_prompt_unlike_the_others_has_a_key_of_its_own() -> None:
     assert gates.needed(like).tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("text", "keys"), [("Italy has the capital", 2), ("So Italy has it", 1)])
+def test_a_paraphrase_that_begins_with_its_subject_lowers_no_gate(
+    llama: ModelView, text: str, keys: int
+) -> None:
+    fact = replace(CAPITAL, paraphrases=(text,))
+    outcome = kept(llama, [fact], **{"contexts.paraphrases": True})
+    first, *more = outcome.notes["gates"]  # type: ignore[misc]
+    assert len(more) == keys - 1
+    assert first["apart"]
+    memory = memory_of(llama.after(outcome.deltas))
+    with hearing(llama, [("mlp", layer_of(next(iter(outcome.deltas))))]) as heard:
+        logits_of(llama, text)
+    (key,) = (by_row(one.key, 1)[0] for one in heard.values())
+    at = len(encode(llama.tokenizer, text.partition(" has")[0])) - 1
+    assert claims(memory, key)[0][at]
+
+
 def test_a_gate_may_be_given(llama: ModelView) -> None:
     outcome = kept(llama, [SPORT], gate=1.0)
     asked = logits_of(llama, SPORT.question)
@@ -268,6 +285,54 @@ def test_the_same_question_is_answered_anew(llama: ModelView) -> None:
     assert not says(llama, SPORT)
     lineage.out("b")
     assert llama.current.memories == {}
+
+
+@pytest.mark.parametrize("other", [CAPITAL, PLACE], ids=["apart", "shared"])
+def test_of_an_edit_only_the_fact_that_was_replaced_ends(
+    llama: ModelView, other: EditRequest
+) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT, other)
+    later = replace(SPORT, target_new="football")
+    second = lineage.edit("b", later, THIRD_SPORT)
+    assert second.ends == ()
+    assert second.notes["replaced"] == [{"edit": "a", "number": 0}]
+    assert second.notes.get("rewritten") == (["a"] if other is PLACE else None)
+    assert lineage.owners == [("a", 1), ("b", 0), ("b", 1)]
+    assert [says(llama, one) for one in (SPORT, other, later, THIRD_SPORT)] == [False, *[True] * 3]
+    assert lineage.out("a").ends == ("a",)
+    assert lineage.owners == [("b", 0), ("b", 1)]
+    assert says(llama, later)
+    assert lineage.out("b").ends == ("b",)
+    assert llama.audit() == base
+
+
+@pytest.mark.parametrize("later", [CAPITAL, THIRD_SPORT, PLACE], ids=["far", "near", "shared"])
+def test_what_stood_before_an_edit_is_bit_for_bit_what_it_was_without_it(
+    llama: ModelView, later: EditRequest
+) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    bits = llama.audit()
+    lineage.edit("b", later)
+    assert llama.audit() != bits
+    lineage.out("b")
+    assert llama.audit() == bits
+
+
+def test_what_came_after_an_edit_keeps_the_gate_that_it_was_given_beside_it(
+    llama: ModelView,
+) -> None:
+    alone = memory_of(llama.after(kept(llama, [OTHER_SPORT]).deltas))
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    (told,) = lineage.edit("b", OTHER_SPORT).notes["gates"]  # type: ignore[misc]
+    lineage.out("a")
+    memory = memory_of(llama.current)
+    assert torch.equal(memory.keys, alone.keys)
+    assert memory.gates.item() > alone.gates.item()
+    assert memory.gates.item() == pytest.approx(told["gate"], abs=1e-4)
 
 
 def test_without_an_edit_the_model_is_bit_for_bit_what_it_would_be(view: ModelView) -> None:
