@@ -325,6 +325,7 @@ METHODS: Mapping[str, Method] = {
             remembers=True,
             memory="the live entries: their keys, and the facts of those that share one",
             without="editing.editors.memory:without",
+            again="editing.editors.memory:again",
             summary="No weight changes: a vector is added where a key is near the subject's.",
             family="side memory",
             writes=(),

@@ -1,7 +1,8 @@
 """A repair: an edit that disturbs live ones is computed anew, together with what it disturbs.
 
 From the state before it, in one joint batch, so that its outcome replaces the first one. The
-disturbed edits stay where they are; their facts are written once more.
+disturbed edits stay where they are; their facts are written once more. A method that keeps count of
+live facts (Method.again) writes them in the place of what said them: they stay their edits' own.
 """
 
 from collections.abc import Generator, Sequence

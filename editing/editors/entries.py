@@ -4,7 +4,7 @@ An edit brings entries and takes out those that it makes anew (`Outcome.removes`
 Facts that share a key share an entry: at one key one vector is added.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from editing.delta import Memory
 from editing.history import Entry as Made
 from editing.history import History
+from editing.outcome import Outcome
 
 from .facts import Fact, noted, read
 
@@ -24,13 +25,22 @@ NOTE = "entries"
 class Entry:
     """One entry of the memory beside a weight.
 
-    name: "edit#number"; keys [n, d_k]: as they are stored, bit for bit, the mean first.
+    name: "edit#number"; keys [n, d_k]: as they are stored, bit for bit, the mean first; rows: where
+    they stand in the outcome that brought them.
     """
 
     name: str
     facts: tuple[Fact, ...]
     weight: str
     keys: Tensor
+    rows: Sequence[int]
+    load: Callable[[], Outcome]
+
+    @property
+    def anew(self) -> Memory:
+        """The change that takes it out and brings it again as it is stored."""
+        memory, rows = _memory(self.load(), self.weight), list(self.rows)
+        return Memory(memory.keys[rows], memory.values[rows], memory.gates[rows], self.keys)
 
 
 def entries_of(history: History) -> dict[str, Entry]:
@@ -51,9 +61,13 @@ def _fold(known: Mapping[str, Entry], fresh: Sequence[Made]) -> dict[str, Entry]
 def _read(made: Made) -> Iterator[Entry]:
     outcome = made.load()
     for number, told in enumerate(cast("list[Json]", outcome.notes.get(NOTE, []))):
-        facts = read(told["facts"], made.id)
-        memory = cast("Memory", outcome.deltas[told["weight"]])
-        yield Entry(f"{made.id}#{number}", facts, told["weight"], memory.keys[told["rows"]])
+        facts, weight, rows = read(told["facts"], made.id), told["weight"], told["rows"]
+        keys = _memory(outcome, weight).keys[rows]
+        yield Entry(f"{made.id}#{number}", facts, weight, keys, rows, made.load)
+
+
+def _memory(outcome: Outcome, weight: str) -> Memory:
+    return cast("Memory", outcome.deltas[weight])
 
 
 def note_of(facts: Sequence[Fact], weight: str, rows: Sequence[int]) -> Json:

@@ -1,8 +1,8 @@
 """The keys that entries of a memory stand under, and how near another has to be to belong to one.
 
-An entry stands under the mean direction of its facts' keys behind prefixes. A bare prompt may begin
-with its subject, and a first token's key is unlike any later one's: where the mean's gate would not
-let it in, it stands there as a key of its own. Of each key
+An entry stands under the mean direction of its facts' keys behind other words. A bare prompt may
+begin with its subject, and so may a paraphrase, and a first token's key is unlike any later one's:
+where the mean's gate would not let it in, it stands there as a key of its own. Of each key
 
     inside   is the least cosine with those of its facts that it stands for,
     outside  the largest with all others at hand: at other positions of the same texts and of the
@@ -52,7 +52,7 @@ class Keys:
     def of(cls, columns: Tensor, entry: Tensor, bare: Sequence[int], count: int) -> "Keys":
         """The candidates of `count` entries, from their facts' keys [c, d_k] of length one.
 
-        entry [c]: whose each of them is; bare: which are those of bare prompts.
+        entry [c]: whose each of them is; bare: which are those of bare prompts (`openings`).
         """
         plain = torch.zeros(len(columns), dtype=torch.bool, device=columns.device)
         plain[list(bare)] = True
@@ -76,6 +76,26 @@ class Keys:
     def firsts(self) -> Tensor:
         """The number [n] of the first key of each one's entry."""
         return torch.searchsorted(self.entry, self.entry)
+
+
+def openings(asking: Asking, requests: Sequence["EditRequest"]) -> list[int]:
+    """The columns of requests' keys with no words before them.
+
+    Those of bare prompts, and of paraphrases that begin with the subject whose key is asked for.
+    """
+    found: list[int] = []
+    start = 0
+    for request in requests:
+        each = 1 + len(asking.prefixes)
+        behind = start + each * len(request.texts)
+        found += range(start, behind, each)
+        start = behind
+        if asking.paraphrases:
+            first = [text.rfind(request.subject) == 0 for text in request.paraphrases]
+            if asking.key_at == "subject_last":
+                found += [start + number for number, is_first in enumerate(first) if is_first]
+            start += len(first)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ layer an entry holds a key, a vector and a gate; no weight changes:
 Facts whose keys are (nearly) equal share an entry, as in a ledger (ledger.py): a new one that
 meets a live entry is searched jointly with the facts of that, which goes. A later fact with the
 same question replaces the earlier one. An edit is taken out by taking out its entries; facts that
-shared one with it are searched anew.
+shared one with it are searched anew. Where that finds no vector, their entry stands as it is stored
+and says them as before.
 
 The vectors are searched with the new entries in place, empty: a key that an older entry claims by
 its gate is nearer to the new one from then on, and what the older one adds there is not there.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from editing.delta import Memory
-from editing.errors import FactsInConflict, SearchDiverged
+from editing.errors import SearchDiverged
 from editing.history import History
 from editing.hparams import MemoryHparams
 from editing.outcome import Outcome
@@ -39,7 +40,7 @@ from editing.step import Step
 from .asking import Asking
 from .entries import NOTE, Entry, entries_of, note_of
 from .facts import Fact, conflict, ended, last_word, replaced, told_of
-from .gates import SAME, Gates, Keys, nearest_outside
+from .gates import SAME, Gates, Keys, nearest_outside, openings
 from .keys import KeyReader
 from .merging import merged
 from .zsearch import Found, find_delta
@@ -66,13 +67,31 @@ def without(
 ) -> Generator[Step, None, Outcome]:
     """Take all live facts of one edit out; what shares an entry with them is searched anew.
 
-    Raises as `edit` does, and KeyError where no live fact is of this edit.
+    Raises KeyError where no live fact is of this edit.
     """
     shelf = _Shelf(view, hparams, history)
     gone = [fact for fact in shelf.facts if fact.edit == edit]
     if not gone:
         raise KeyError(edit)
     return (yield from shelf.rewritten((), gone))
+
+
+def again(
+    view: "ModelView",
+    hparams: MemoryHparams,
+    history: History,
+    requests: Sequence["EditRequest"],
+    disturbed: Sequence[tuple[str, int, "EditRequest"]],
+) -> Generator[Step, None, Outcome]:
+    """Keep a batch of facts, and search live ones that it would disturb anew with it.
+
+    disturbed: the order, the place in it and the request of each; one that another editor wrote is
+    left as it is. Raises as `edit` does.
+    """
+    shelf = _Shelf(view, hparams, history)
+    asked = {(order, number) for order, number, _ in disturbed}
+    anew = [fact for fact in shelf.facts if (fact.edit, fact.number) in asked]
+    return (yield from shelf.rewritten(last_word(requests), (), anew))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +124,36 @@ class _Shelf:
         self.asking = Asking.of(view, hparams.contexts, hparams.key_site)
 
     def rewritten(
-        self, new: Sequence[Fact], gone: Sequence[Fact]
+        self, new: Sequence[Fact], gone: Sequence[Fact], anew: Sequence[Fact] = ()
     ) -> Generator[Step, None, Outcome]:
-        """Keep new facts, leave some out, and keep all others that are touched by that."""
+        """Keep new facts, leave some out, and keep all others that are touched by that.
+
+        anew: live facts that are searched again even if nothing touches them.
+        """
         old = replaced(self.facts, new)
         over = [*gone, *old]
-        out, facts, entries = yield from self._touched(new, over)
-        notes: Json = {NOTE: []}
-        deltas = self._gone(out)
-        if entries is not None:
-            entries, gates = yield from self._gated(entries, out)
-            found = yield from self._searched(entries, gates, deltas)
-            deltas = self._with(entries, gates, found.delta, deltas)
-            notes |= self._told(entries, gates, found)
+        out, left, made = yield from self._touched(new, over, anew)
+        stay: set[Fact] = set()  # no new vector says them; that of their entry still does
+        while True:
+            goes = [one for one in out if not stay & {*one.facts}]
+            deltas, notes = self._gone(goes), Json({NOTE: []})
+            if made is None:
+                break
+            entries, gates = yield from self._gated(made, goes)
+            found, poor = yield from self._searched(entries, gates, deltas)
+            if not poor:
+                deltas = self._with(entries, gates, found.delta, deltas)
+                notes = self._told(entries, gates, found)
+                break
+            stay |= poor
+            rest = [fact for fact in [*left, *new] if fact not in stay]
+            made = (yield from self._grouped(rest)) if rest else None
         yield Step("solve", 1, 1)
-        if rewritten := sorted({fact.edit for fact in facts}):
+        if stay:
+            notes["poor"] = [fact.request.question for fact in left if fact in stay]
+            deltas, kept = self._standing(out, stay, deltas)
+            notes[NOTE] += kept
+        if rewritten := sorted({fact.edit for fact in left if fact not in stay}):
             notes["rewritten"] = rewritten
         if old:
             notes["replaced"] = told_of(old)
@@ -129,14 +163,14 @@ class _Shelf:
     # ---- what is touched -------------------------------------------------------------------------
 
     def _touched(
-        self, new: Sequence[Fact], over: Sequence[Fact]
+        self, new: Sequence[Fact], over: Sequence[Fact], anew: Sequence[Fact]
     ) -> Generator[Step, None, tuple[list[Entry], list[Fact], _Written | None]]:
-        """The entries that go, the facts of them that stay, and what these and new ones make.
+        """The entries that go, the facts of them that are left, and what these and new ones make.
 
-        An entry goes that says a fact which ends, one whose key is (nearly) that of a fact to be
-        kept, and any other that says a fact of one of these.
+        An entry goes that says a fact which ends or is wanted anew, one whose key is (nearly) that
+        of a fact to be kept, and any other that says a fact of one of these.
         """
-        facts = set(over)
+        facts = {*over, *anew}
         while True:
             out = [one for one in self.entries.values() if facts & {*one.facts}]
             said = dict.fromkeys(fact for one in out for fact in one.facts)
@@ -169,11 +203,12 @@ class _Shelf:
         reader = KeyReader(self.view, pieces, self.asking, [self.layer])
         yield from reader.start()
         columns = normalize(reader.read().keys, dim=0).mT  # [c, d_k]
-        alone = Keys.of(columns, reader.owner, reader.bare, len(pieces))
+        bare = openings(self.asking, pieces)
+        alone = Keys.of(columns, reader.owner, bare, len(pieces))
         groups = merged(alone.keys[alone.firsts().unique()].mT, self.hparams.merge_above)
         of = {piece: number for number, group in enumerate(groups) for piece in group}
         entry = torch.tensor([of[number] for number in range(len(pieces))], device=columns.device)
-        keys = Keys.of(columns, entry[reader.owner], reader.bare, len(groups))
+        keys = Keys.of(columns, entry[reader.owner], bare, len(groups))
         return _Written(owners, pieces, groups, keys)
 
     def _gated(
@@ -199,8 +234,11 @@ class _Shelf:
 
     def _searched(
         self, made: _Written, gates: Gates, deltas: Mapping[str, Memory]
-    ) -> Generator[Step, None, Found]:
-        """What each entry has to add. Raises SearchDiverged or FactsInConflict."""
+    ) -> Generator[Step, None, tuple[Found, set[Fact]]]:
+        """What each entry has to add; also the facts of those that are live and not said by it.
+
+        Raises SearchDiverged or FactsInConflict for one with a new fact.
+        """
         width = self.view.weight(self.weight).shape[0]
         empty = made.keys.keys.new_zeros(len(made.groups), width)
         state = self.view.after(self._with(made, gates, empty, deltas))
@@ -213,16 +251,23 @@ class _Shelf:
             groups=made.groups,
         )
         found = yield from under(self.view, state, work)
+        poor: set[Fact] = set()
         for group, reached, steps in zip(made.groups, found.probability, found.steps, strict=True):
             facts = made.facts_of(group)
-            if len(facts) > 1 and not reached >= self.hparams.joint_probability:
-                raise _conflict(facts)
-            if not reached >= self.hparams.search.min_probability:
+            apart = len(facts) > 1 and not reached >= self.hparams.joint_probability
+            if not apart and reached >= self.hparams.search.min_probability:
+                continue
+            new = [fact for fact in facts if not fact.edit]
+            if not new:
+                poor |= {*facts}
+            elif apart:
+                raise conflict(new, [fact for fact in facts if fact not in new[:1]])
+            else:
                 one = facts[0].request
                 raise SearchDiverged(
                     subject=one.subject, target=one.target_new, reached=reached, steps=steps
                 )
-        return found
+        return found, poor
 
     # ---- deltas and notes ------------------------------------------------------------------------
 
@@ -234,8 +279,26 @@ class _Shelf:
         found: dict[str, Memory] = {}
         for weight, gone in keys.items():
             none = torch.zeros(0, self.view.weight(weight).shape[0])
-            found[weight] = Memory.of(gone[0][:0], none, none[:, 0], torch.cat(gone))
+            memory = Memory.of(gone[0][:0], none, none[:, 0], torch.cat(gone))
+            found[weight] = memory.to(self.view.device)
         return found
+
+    def _standing(
+        self, entries: Sequence[Entry], stay: Collection[Fact], deltas: Mapping[str, Memory]
+    ) -> tuple[dict[str, Memory], list[Json]]:
+        """The same deltas, which bring the entries of facts that stay as stored; and their notes.
+
+        A retracted fact is not among an entry's facts any more, whatever its vector says.
+        """
+        found, notes = dict(deltas), list[Json]()
+        for entry in entries:
+            if not (facts := [fact for fact in entry.facts if fact in stay]):
+                continue
+            same, weight = entry.anew.to(self.view.device), entry.weight
+            start = len(found.get(weight, ()))
+            found[weight] = found[weight].then(same) if weight in found else same
+            notes.append(note_of(facts, weight, range(start, start + len(same))))
+        return found, notes
 
     def _with(
         self, made: _Written, gates: Gates, values: Tensor, deltas: Mapping[str, Memory]
@@ -265,9 +328,3 @@ class _Shelf:
             "search_steps": found.steps,
             "searched_probability": found.probability,
         }
-
-
-def _conflict(facts: Sequence[Fact]) -> FactsInConflict:
-    """Facts of one key that no joint vector says: the new ones, beside those that were live."""
-    new = [fact for fact in facts if not fact.edit] or facts[-1:]
-    return conflict(new, [fact for fact in facts if fact not in new[:1]])

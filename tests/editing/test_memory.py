@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from editing.delta import Memory
-from editing.editors.entries import NOTE
+from editing.editors.entries import NOTE, entries_of
 from editing.editors.gates import Gates, Keys
 from editing.editors.site import hearing
 from editing.errors import FactsInConflict, NotInWeights, SearchDiverged
@@ -25,6 +25,7 @@ from editing.model.state import State
 from editing.model.tokens import encode
 from editing.model.view import ModelView, layer_of
 from editing.outcome import Outcome
+from editing.repair import Disturbed, repair
 from editing.request import EditRequest, Neighbor
 from editing.retract import retract
 from editing.run import finish
@@ -43,6 +44,8 @@ from .facts import (
 )
 
 PLACE = replace(SPORT, prompt="{}, whose sport is", target_new="Paris", paraphrases=())
+THIRD_SPORT = replace(OTHER_SPORT, subject="Serena Williams")
+GAME = replace(SPORT, prompt="{} plays the game of", paraphrases=())
 FAR = "A bridge, a river and a mountain are seen from the window"
 APART = {"merge_above": 0.999}  # a tiny model hardly tells some subjects apart
 
@@ -70,10 +73,21 @@ class Lineage:
         self.entries.append(Entry(name, lambda: made, made.removes))
         return made
 
-    def edit(self, name: str, fact: EditRequest, editor: str = "memory") -> Outcome:
+    def edit(self, name: str, *facts: EditRequest, editor: str = "memory") -> Outcome:
         overrides = {"layers": [1, 3]} if editor == "memit-history" else self.hparams
         history = History(self.entries)
-        return self.put(name, run(self.view, editor, [fact], overrides, history))
+        return self.put(name, run(self.view, editor, facts, overrides, history))
+
+    def repair(self, name: str, fact: EditRequest, *disturbed: Disturbed) -> Outcome:
+        plan = planned(self.view, "memory", self.hparams)
+        work = repair(self.view, plan, History(self.entries), [fact], disturbed)
+        return self.put(name, finish(work))
+
+    @property
+    def owners(self) -> list[tuple[str, int]]:
+        """Whose the facts are that the live entries say, and which of the edit's they are."""
+        entries = entries_of(History(self.entries)).values()
+        return sorted((fact.edit, fact.number) for one in entries for fact in one.facts)
 
     def out(self, edit: str) -> Outcome:
         plan = planned(self.view, "memory", self.hparams)
@@ -207,6 +221,23 @@ def test_a_bare_prompt_unlike_the_others_has_a_key_of_its_own() -> None:
     assert gates.needed(like).tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("text", "keys"), [("Italy has the capital", 2), ("So Italy has it", 1)])
+def test_a_paraphrase_that_begins_with_its_subject_lowers_no_gate(
+    llama: ModelView, text: str, keys: int
+) -> None:
+    fact = replace(CAPITAL, paraphrases=(text,))
+    outcome = kept(llama, [fact], **{"contexts.paraphrases": True})
+    first, *more = outcome.notes["gates"]  # type: ignore[misc]
+    assert len(more) == keys - 1
+    assert first["apart"]
+    memory = memory_of(llama.after(outcome.deltas))
+    with hearing(llama, [("mlp", layer_of(next(iter(outcome.deltas))))]) as heard:
+        logits_of(llama, text)
+    (key,) = (by_row(one.key, 1)[0] for one in heard.values())
+    at = len(encode(llama.tokenizer, text.partition(" has")[0])) - 1
+    assert claims(memory, key)[0][at]
+
+
 def test_a_gate_may_be_given(llama: ModelView) -> None:
     outcome = kept(llama, [SPORT], gate=1.0)
     asked = logits_of(llama, SPORT.question)
@@ -254,6 +285,54 @@ def test_the_same_question_is_answered_anew(llama: ModelView) -> None:
     assert not says(llama, SPORT)
     lineage.out("b")
     assert llama.current.memories == {}
+
+
+@pytest.mark.parametrize("other", [CAPITAL, PLACE], ids=["apart", "shared"])
+def test_of_an_edit_only_the_fact_that_was_replaced_ends(
+    llama: ModelView, other: EditRequest
+) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT, other)
+    later = replace(SPORT, target_new="football")
+    second = lineage.edit("b", later, THIRD_SPORT)
+    assert second.ends == ()
+    assert second.notes["replaced"] == [{"edit": "a", "number": 0}]
+    assert second.notes.get("rewritten") == (["a"] if other is PLACE else None)
+    assert lineage.owners == [("a", 1), ("b", 0), ("b", 1)]
+    assert [says(llama, one) for one in (SPORT, other, later, THIRD_SPORT)] == [False, *[True] * 3]
+    assert lineage.out("a").ends == ("a",)
+    assert lineage.owners == [("b", 0), ("b", 1)]
+    assert says(llama, later)
+    assert lineage.out("b").ends == ("b",)
+    assert llama.audit() == base
+
+
+@pytest.mark.parametrize("later", [CAPITAL, THIRD_SPORT, PLACE], ids=["far", "near", "shared"])
+def test_what_stood_before_an_edit_is_bit_for_bit_what_it_was_without_it(
+    llama: ModelView, later: EditRequest
+) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    bits = llama.audit()
+    lineage.edit("b", later)
+    assert llama.audit() != bits
+    lineage.out("b")
+    assert llama.audit() == bits
+
+
+def test_what_came_after_an_edit_keeps_the_gate_that_it_was_given_beside_it(
+    llama: ModelView,
+) -> None:
+    alone = memory_of(llama.after(kept(llama, [OTHER_SPORT]).deltas))
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT)
+    (told,) = lineage.edit("b", OTHER_SPORT).notes["gates"]  # type: ignore[misc]
+    lineage.out("a")
+    memory = memory_of(llama.current)
+    assert torch.equal(memory.keys, alone.keys)
+    assert memory.gates.item() > alone.gates.item()
+    assert memory.gates.item() == pytest.approx(told["gate"], abs=1e-4)
 
 
 def test_without_an_edit_the_model_is_bit_for_bit_what_it_would_be(view: ModelView) -> None:
@@ -319,6 +398,152 @@ def test_at_the_prompts_end_two_relations_have_entries_of_their_own(llama: Model
         assert says(llama, PLACE)
 
 
+# ---- what no new vector says ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "hparams",
+    [{"joint_probability": 1.0}, {"joint_probability": 1.0, "layers": [2]}],
+    ids=["as written", "in another layer"],
+)
+def test_what_is_left_of_an_entry_stands_as_stored_where_no_vector_says_it(
+    llama: ModelView, hparams: dict[str, object]
+) -> None:
+    lineage = Lineage(llama, joint_probability=0.0)
+    base = llama.fingerprint()
+    for name, fact in zip("abc", (SPORT, PLACE, GAME), strict=True):
+        lineage.edit(name, fact)
+    bits = llama.audit()
+    lineage.hparams = hparams
+    out = lineage.out("a")
+    assert (out.removes, out.ends) == (("c#0",), ("a",))
+    assert out.notes["poor"] == [PLACE.question, GAME.question]
+    assert "rewritten" not in out.notes
+    assert lineage.owners == [("b", 0), ("c", 0)]
+    assert llama.audit() == bits
+    assert says(llama, PLACE)
+    assert says(llama, GAME)
+    lineage.hparams = {}
+    assert lineage.out("b").notes["rewritten"] == ["c"]  # searched again whenever it is touched
+    assert says(llama, GAME)
+    lineage.out("c")
+    assert llama.audit() == base
+
+
+def test_one_that_stands_alone_is_kept_too(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT, PLACE)
+    lineage.edit("b", GAME)
+    lineage.hparams = {"search.min_probability": 1.0}
+    out = lineage.out("a")
+    assert (out.notes["poor"], lineage.owners) == ([GAME.question], [("b", 0)])
+    assert says(llama, GAME)
+
+
+def test_what_is_met_by_what_is_left_is_not_lost_either(llama: ModelView) -> None:
+    lineage = Lineage(llama, **APART)
+    for name, fact in zip("abc", (SPORT, GAME, THIRD_SPORT), strict=True):
+        lineage.edit(name, fact)
+    bits = memory_of(llama.current).keys
+    lineage.hparams = {"merge_above": 0.3, "joint_probability": 1.0}
+    out = lineage.out("a")
+    assert out.notes["poor"] == [GAME.question, THIRD_SPORT.question]
+    assert out.removes == ("b#0", "c#0")
+    assert lineage.owners == [("b", 0), ("c", 0)]
+    assert torch.equal(memory_of(llama.current).keys, bits)
+    assert says(llama, GAME)
+    assert says(llama, THIRD_SPORT)
+
+
+def test_beside_what_stays_the_others_are_searched_again(llama: ModelView) -> None:
+    hard = replace(
+        OTHER_SPORT, prompt="{} plays the game of"
+    )  # OTHER_SPORT is hardly reached alone
+    lineage = Lineage(llama, joint_probability=0.0)
+    lineage.edit("a", SPORT, hard)
+    lineage.edit("b", GAME, OTHER_SPORT)
+    before = memory_of(llama.current)
+    lineage.hparams = {"search.min_probability": 0.5}
+    out = lineage.out("a")
+    assert out.notes["poor"] == [OTHER_SPORT.question]
+    assert out.notes["rewritten"] == ["b"]
+    assert lineage.owners == [("b", 0), ("b", 1)]
+    after = memory_of(llama.current)
+    assert len(after) == len(before) == 2
+    assert torch.equal(after.values[1], before.values[1])
+    assert not torch.equal(after.values[0], before.values[0])
+    assert says(llama, GAME)
+    lineage.out("b")
+    assert llama.current.memories == {}
+
+
+def test_an_order_is_refused_only_for_what_is_new_in_it(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", SPORT, GAME)
+    lineage.hparams = {"joint_probability": 1.0}
+    with pytest.raises(FactsInConflict, match="whose sport is"):
+        lineage.edit("b", PLACE)
+    made = lineage.repair("b", CAPITAL, ("a", 0, SPORT))
+    assert made.notes["poor"] == [SPORT.question, GAME.question]
+    assert says(llama, SPORT)
+    assert says(llama, GAME)
+    assert says(llama, CAPITAL)
+
+
+# ---- repair --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("new", "entries"), [(THIRD_SPORT, 2), (PLACE, 1)])
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_a_disturbed_fact_is_searched_again_and_stays_its_edits_own(
+    llama: ModelView, new: EditRequest, entries: int, gone: str
+) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT)
+    made = lineage.repair("b", new, ("a", 0, SPORT))
+    assert (made.removes, made.ends) == (("a#0",), ())
+    assert made.notes["rewritten"] == ["a"]
+    assert "replaced" not in made.notes
+    assert lineage.owners == [("a", 0), ("b", 0)]
+    assert len(memory_of(llama.current)) == entries
+    assert says(llama, SPORT)
+    assert says(llama, new)
+    left = "b" if gone == "a" else "a"
+    assert lineage.out(gone).ends == (gone,)
+    assert lineage.owners == [(left, 0)]
+    assert says(llama, SPORT if left == "a" else new)
+    assert lineage.out(left).ends == (left,)
+    assert llama.audit() == base
+
+
+def test_of_a_batch_the_fact_that_was_disturbed_keeps_its_number(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    base = llama.fingerprint()
+    lineage.edit("a", SPORT, CAPITAL)
+    assert lineage.repair("b", THIRD_SPORT, ("a", 1, CAPITAL)).ends == ()
+    assert lineage.owners == [("a", 0), ("a", 1), ("b", 0)]
+    assert says(llama, CAPITAL)
+    later = replace(CAPITAL, target_new="Paris")
+    assert lineage.edit("c", later).notes["replaced"] == [{"edit": "a", "number": 1}]
+    assert lineage.out("a").ends == ("a",)
+    assert not says(llama, SPORT)
+    assert says(llama, THIRD_SPORT)
+    assert says(llama, later)
+    lineage.out("b")
+    lineage.out("c")
+    assert llama.audit() == base
+
+
+def test_a_disturbed_fact_of_another_editor_is_left_to_it(llama: ModelView) -> None:
+    lineage = Lineage(llama)
+    lineage.edit("a", CAPITAL, editor="memit-history")
+    alone = run(llama, "memory", [SPORT], {}, History(lineage.entries))
+    made = lineage.repair("b", SPORT, ("a", 0, CAPITAL))
+    assert (made.removes, made.ends) == ((), ())
+    assert made.to_bytes() == alone.to_bytes()
+
+
 # ---- beside weights ------------------------------------------------------------------------------
 
 
@@ -327,8 +552,8 @@ def test_a_weight_edit_and_a_memory_stand_side_by_side(
     llama: ModelView, order: tuple[str, str]
 ) -> None:
     lineage = Lineage(llama)
-    lineage.edit("a", SPORT, order[0])
-    lineage.edit("b", CAPITAL, order[1])
+    lineage.edit("a", SPORT, editor=order[0])
+    lineage.edit("b", CAPITAL, editor=order[1])
     assert says(llama, SPORT)
     assert says(llama, CAPITAL)
     assert len(memory_of(llama.current)) == 1

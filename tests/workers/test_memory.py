@@ -1,11 +1,14 @@
 """Edits that stand beside the weights, on a worker: kept, replayed, checkpointed, taken out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.services import retract
+from editing import walk
+from editing.delta import Memory
 from editing.model.view import ModelView
 from editing.request import EditRequest
 from editing.run import finish
@@ -87,3 +90,46 @@ def test_kept_and_written_edits_come_back_bit_for_bit_and_go_one_by_one(
         fresh.work()
         assert fresh.host.view.audit() == bits[number]
     assert again(queue, fresh, tmp_path).host.view.audit() == bits[4]
+
+
+def clumsy(monkeypatch: pytest.MonkeyPatch, real: Any = walk.edit) -> None:
+    """An editor that takes out what stands beside the weights already."""
+
+    def edit(view: ModelView, plan: Any, requests: Any, history: Any = None) -> Any:
+        outcome = yield from real(view, plan, requests, history)
+        deltas = dict(outcome.deltas)
+        for name, memory in view.current.memories.items():
+            gone = Memory(memory.keys[:0], memory.values[:0], memory.gates[:0], memory.keys)
+            deltas[name] = deltas[name].then(gone)
+        return replace(outcome, deltas=deltas)
+
+    monkeypatch.setattr(walk, "edit", edit)
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_repaired_order_and_what_it_disturbed_go_one_by_one(
+    queue: Queue, hands: Hands, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    base, facts = hands.host.view.audit(), (LEBRON, SERENA)
+    first = order(queue, hands, "memory", LEBRON)
+    clumsy(monkeypatch)
+    second = queue.order(SERENA, editor="memory", guard={"on_breach": "repair", "kl": None})
+    hands.work()
+    done = queue.edit(second)
+    assert done.status == "applied", done.error
+    assert done.report is not None
+    assert done.report["repair"]["disturbed"] == [{"edit": first, "fact": 0}]
+    assert done.report["editor"]["rewritten"] == [first]
+    edits = (first, second)
+    assert [queue.edit(edit).live for edit in edits] == [True, True]
+    assert [says(hands, fact) for fact in facts] == [True, True]
+
+    for number, left in ((gone, 1), (1 - gone, 0)):
+        taken = queue.retract(edits[number])
+        hands.work()
+        assert queue.edit(taken).status == "applied", queue.edit(taken).error
+        assert not queue.edit(edits[number]).live
+        assert kept(hands.host.view) == left
+        if left:
+            assert [says(hands, fact) for fact in facts] == [number == 1, number == 0]
+    assert hands.host.view.audit() == base
