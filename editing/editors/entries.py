@@ -49,6 +49,11 @@ def entries_of(history: History) -> dict[str, Entry]:
     return history.folded(NOTE, "memory", start, _fold)
 
 
+def stored_as(history: History, name: str) -> Entry:
+    """The entry of this name as its edit brought it, also where it was taken out since."""
+    return next(one for one in _read(history.entry(name.partition("#")[0])) if one.name == name)
+
+
 def _fold(known: Mapping[str, Entry], fresh: Sequence[Made]) -> dict[str, Entry]:
     found = dict(known)
     for made in fresh:

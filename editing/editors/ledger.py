@@ -30,7 +30,7 @@ from editing.step import Step
 from .band import MetricOf, everyday
 from .book import Book
 from .facts import last_word
-from .undoing import taken_back
+from .undoing import undone
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
@@ -54,7 +54,7 @@ def without(
 
     Raises as `edit` does, and KeyError where no live fact is of this edit.
     """
-    return (yield from taken_back(_book(view, hparams, history), edit))
+    return (yield from undone(_book(view, hparams, history), edit))
 
 
 def again(

@@ -38,11 +38,12 @@ from editing.run import under
 from editing.step import Step
 
 from .asking import Asking
-from .entries import NOTE, Entry, entries_of, note_of
+from .entries import NOTE, Entry, entries_of, note_of, stored_as
 from .facts import Fact, conflict, ended, last_word, replaced, told_of
 from .gates import SAME, Gates, Keys, nearest_outside, openings
 from .keys import KeyReader
 from .merging import merged
+from .replaced import REPLACED, anew, left_out, taken_back, untouched
 from .zsearch import Found, find_delta
 
 if TYPE_CHECKING:
@@ -65,15 +66,23 @@ def edit(
 def without(
     view: "ModelView", hparams: MemoryHparams, history: History, edit: str
 ) -> Generator[Step, None, Outcome]:
-    """Take all live facts of one edit out; what shares an entry with them is searched anew.
+    """Take all live facts of one edit out, and bring back those that it replaced.
 
-    Raises KeyError where no live fact is of this edit.
+    Where its entries are as it brought them, those that it took out for them stand again as they
+    were. Else what shares an entry with its facts is searched anew. Raises KeyError where no live
+    fact is of this edit.
     """
     shelf = _Shelf(view, hparams, history)
     gone = [fact for fact in shelf.facts if fact.edit == edit]
     if not gone:
         raise KeyError(edit)
-    return (yield from shelf.rewritten((), gone))
+    found = untouched(history, edit, shelf.entries, lambda name: stored_as(history, name))
+    if found is None:
+        made = yield from left_out(shelf, edit, gone)
+    else:
+        yield Step("solve", 1, 1)
+        made = shelf.exchanged(*found)
+    return taken_back(edit, replace(made, ends=(edit,)))
 
 
 def again(
@@ -115,8 +124,7 @@ class _Shelf:
     """The live entries of a lineage, and the layer that new ones stand at."""
 
     def __init__(self, view: "ModelView", hparams: MemoryHparams, history: History) -> None:
-        self.view = view
-        self.hparams = hparams
+        self.view, self.hparams, self.history = view, hparams, history
         self.layer = hparams.layers[-1]
         self.weight = view.down_proj(self.layer)
         self.entries = entries_of(history)
@@ -130,7 +138,7 @@ class _Shelf:
 
         anew: live facts that are searched again even if nothing touches them.
         """
-        old = replaced(self.facts, new)
+        old = [fact for fact in replaced(self.facts, new) if fact not in gone]
         over = [*gone, *old]
         out, left, made = yield from self._touched(new, over, anew)
         stay: set[Fact] = set()  # no new vector says them; that of their entry still does
@@ -156,9 +164,16 @@ class _Shelf:
         if rewritten := sorted({fact.edit for fact in left if fact not in stay}):
             notes["rewritten"] = rewritten
         if old:
-            notes["replaced"] = told_of(old)
+            notes[REPLACED] = told_of(old)
         removes = tuple(entry.name for entry in out)
         return Outcome(deltas, {}, notes, removes, ended(self.facts, over))
+
+    def exchanged(self, mine: Sequence[Entry], old: Sequence[Entry]) -> Outcome:
+        """Entries gone, and those that they took the place of back as they are stored."""
+        facts = [fact for entry in old for fact in entry.facts]
+        deltas, notes = self._standing(old, {*facts}, self._gone(mine))
+        removes = tuple(entry.name for entry in mine)
+        return Outcome(deltas, {}, {NOTE: notes}, removes, holds=anew(self.facts, facts))
 
     # ---- what is touched -------------------------------------------------------------------------
 
@@ -257,7 +272,7 @@ class _Shelf:
             apart = len(facts) > 1 and not reached >= self.hparams.joint_probability
             if not apart and reached >= self.hparams.search.min_probability:
                 continue
-            new = [fact for fact in facts if not fact.edit]
+            new = [fact for fact in facts if fact not in self.facts]
             if not new:
                 poor |= {*facts}
             elif apart:

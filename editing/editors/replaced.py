@@ -1,19 +1,116 @@
-"""What the orders of a lineage have replaced and taken back, as their notes tell it.
+"""What the orders of a lineage have replaced and taken back, and what returns by that.
 
 A fact that a later one replaces is not lost: when the later edit is taken back, it is live again,
 unless its own edit was taken back meanwhile. A compaction forgets what was replaced before it.
+Ledgers and memories keep facts in holders (slots, entries), which their notes tell of.
 """
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, cast
 
+from editing.errors import EditFailed
 from editing.history import Entry, History
+from editing.outcome import Outcome
+from editing.step import Step
 
 from .facts import Fact, read
 
 Json = dict[str, Any]
+HOLDERS = ("slots", "entries")  # the notes that tell of holders
 RETRACTED = "retracted"  # the note under which an outcome says which edit it takes back
 REPLACED = "replaced"  # and under which it says which facts of others it replaces
+LOST = "not_brought_back"  # and which questions of what was replaced can no longer be answered
+
+
+class Holder(Protocol):
+    """What facts are kept in together."""
+
+    @property
+    def name(self) -> str:
+        """Its name, "edit#number"."""
+        ...
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts."""
+        ...
+
+
+class Keeper(Protocol):
+    """What keeps the live facts of a lineage."""
+
+    history: History
+
+    @property
+    def facts(self) -> list[Fact]:
+        """All live facts."""
+        ...
+
+    def rewritten(
+        self, new: Sequence[Fact], gone: Sequence[Fact]
+    ) -> Generator[Step, None, Outcome]:
+        """Write new facts, leave some out, and keep all others that are touched by that."""
+        ...
+
+
+H = TypeVar("H", bound=Holder)
+
+
+def untouched(
+    history: History, edit: str, live: Mapping[str, H], as_written: Callable[[str], H]
+) -> tuple[list[H], list[H]] | None:
+    """The holders that an edit made, and those that it took out for them.
+
+    None where it cannot be undone as a whole: others have built on its holders since, it was
+    compacted away, or an edit whose facts would return was taken back meanwhile.
+    """
+    mine = [one for name, one in live.items() if name.partition("#")[0] == edit]
+    elsewhere = (one for name, one in live.items() if name.partition("#")[0] != edit)
+    if any(fact.edit == edit for one in elsewhere for fact in one.facts):
+        return None
+    entry = history.entry(edit)
+    notes = entry.load().notes
+    wrote = sum(len(cast("list[Json]", notes.get(name, []))) for name in HOLDERS)
+    old = [as_written(name) for name in entry.removes]
+    gone = retracted(history)
+    returns = not any(fact.edit in gone for one in old for fact in one.facts)
+    return (mine, old) if len(mine) == wrote and returns else None
+
+
+def left_out(keeper: Keeper, edit: str, gone: Sequence[Fact]) -> Generator[Step, None, Outcome]:
+    """An edit's facts left out of holders that others share by now.
+
+    What it had replaced is written again beside them; where that cannot be, it is named, and the
+    edit goes all the same.
+    """
+    live = [fact for fact in keeper.facts if fact not in gone]
+    back = [
+        old
+        for old in replaced_by_order(keeper.history, edit)
+        if not any(old.replaced_by(fact.request) for fact in live)
+    ]
+    if back:
+        try:
+            made = yield from keeper.rewritten(back, gone)
+        except EditFailed:
+            pass
+        else:
+            return replace(made, holds=anew(keeper.facts, back))
+    made = yield from keeper.rewritten((), gone)
+    lost = [fact.request.question for fact in back]
+    return replace(made, notes={**made.notes, LOST: lost}) if lost else made
+
+
+def anew(live: Sequence[Fact], facts: Sequence[Fact]) -> tuple[str, ...]:
+    """The edits of facts that had no live one and have now."""
+    known = {fact.edit for fact in live}
+    return tuple(dict.fromkeys(fact.edit for fact in facts if fact.edit not in known))
+
+
+def taken_back(edit: str, made: Outcome) -> Outcome:
+    """The outcome with a note of the edit that it takes back."""
+    return replace(made, notes={**made.notes, RETRACTED: edit})
 
 
 def retracted(history: History) -> set[str]:
@@ -62,6 +159,6 @@ def _fact(history: History, told: Json) -> Fact | None:
 def _facts(entry: Entry) -> Iterator[Fact]:
     """The facts that an order has written, in the notes of a ledger or of a memory."""
     notes = entry.load().notes
-    for name in ("slots", "entries"):
+    for name in HOLDERS:
         for one in cast("list[Json]", notes.get(name, [])):
             yield from read(one["facts"], entry.id)

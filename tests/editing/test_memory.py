@@ -284,6 +284,8 @@ def test_the_same_question_is_answered_anew(llama: ModelView) -> None:
     assert says(llama, later)
     assert not says(llama, SPORT)
     lineage.out("b")
+    assert says(llama, SPORT)
+    lineage.out("a")
     assert llama.current.memories == {}
 
 
@@ -386,7 +388,7 @@ def test_an_entry_with_other_contexts_is_met_by_its_equal_key(llama: ModelView) 
     rows = memory_of(llama.current).keys
     assert len({bytes(row.numpy().tobytes()) for row in rows}) == len(rows) == 2
     lineage.out("b")
-    assert len(memory_of(llama.current)) == 2
+    assert len(memory_of(llama.current)) == 1
     assert says(llama, SPORT)
 
 
@@ -604,3 +606,35 @@ def test_it_cannot_be_exported_as_weights(llama: ModelView, tmp_path: Path) -> N
     )
     with llama.showing(weights):
         assert torch.equal(logits_of(alone, FAR), logits_of(llama, FAR))
+
+
+def test_an_edit_taken_back_leaves_the_memory_as_if_it_had_never_been_made(
+    llama: ModelView,
+) -> None:
+    """What it replaced, and what it had joined, stand again bit for bit."""
+    for later in (replace(SPORT, target_new="football"), GAME):
+        llama.adopt(State())
+        lineage = Lineage(llama, joint_probability=0, **{"search.min_probability": 0})
+        lineage.edit("first", CAPITAL)
+        lineage.edit("second", SPORT)
+        before = memory_of(llama.current)
+        lineage.edit("third", later)
+        made = lineage.out("third")
+        assert made.ends == ("third",)
+        assert made.holds == (("second",) if later.question == SPORT.question else ())
+        assert lineage.owners == [("first", 0), ("second", 0)]
+        now = memory_of(llama.current)
+        for part in ("keys", "values", "gates"):
+            assert torch.equal(getattr(now, part), getattr(before, part))
+
+
+def test_what_was_replaced_is_searched_again_where_others_share_its_entry(
+    llama: ModelView,
+) -> None:
+    lineage = Lineage(llama, joint_probability=0, **{"search.min_probability": 0})
+    lineage.edit("first", SPORT)
+    lineage.edit("second", replace(SPORT, target_new="football"))
+    lineage.edit("third", GAME)
+    made = lineage.out("second")
+    assert (made.ends, made.holds) == (("second",), ("first",))
+    assert lineage.owners == [("first", 0), ("third", 0)]
