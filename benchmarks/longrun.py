@@ -156,10 +156,10 @@ def lineage(study: Study, plan: Plan, given: Json, apart: Json | None = None) ->
         ledger.close()
 
 
-def arguments(doc: str | None, *, edits: int) -> argparse.ArgumentParser:
+def arguments(doc: str | None, *, edits: int, required: bool = True) -> argparse.ArgumentParser:
     """What can be asked of any of them."""
     made = parser(doc, records=0)
-    made.add_argument("--editor", required=True)
+    made.add_argument("--editor", required=required)
     made.add_argument("--edits", type=int, default=edits)
     made.add_argument("--hparams", default="{}", help="JSON, for every editor")
     made.add_argument("--options", default="{}", help="JSON: neighbors, tokens, target")
