@@ -4,10 +4,11 @@
          -> repair: again from the parent, with what it has disturbed -> promotion report -> judge
 
 Nothing is served meanwhile, and nothing is written: what comes of it is the caller's to settle.
+Compactions and retracts bring no new fact; what is judged of them is the rest.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import GuardBreached
@@ -86,8 +87,18 @@ def guarded(
     return Made(outcome, after, report, error)
 
 
+def kept(order: Claimed, outcome: Outcome, after: State, report: Json) -> Made:
+    """What writes live facts anew, judged by what becomes of them: there is nothing to repair."""
+    guard = _of_standing(order.guard)
+    breaches = judge(report, guard)
+    said = verdict(breaches, guard, repairable=False)
+    error = as_error(GuardBreached(breaches, kind=order.kind)) if said == "reject" else None
+    return Made(outcome, after, {**report, "guard": _judged(guard, breaches, said)}, error)
+
+
 def warned(report: Json, guard: Guard) -> Json:
-    """The report with what is beyond its threshold, where nothing but a warning follows."""
+    """The report of what takes facts out, where nothing but a warning follows a breach."""
+    guard = _of_standing(guard)
     breaches = judge(report, guard)
     return {**report, "guard": _judged(guard, breaches, "warn" if breaches else "passed")}
 
@@ -131,6 +142,11 @@ def _disturbed(report: Json, live: Sequence[Live]) -> list[Disturbed]:
     return [
         (fact.edit, fact.number, fact.request) for fact in live if (fact.edit, fact.number) in gone
     ]
+
+
+def _of_standing(guard: Guard) -> Guard:
+    """The same for an order that brings no new fact: whether its facts are said is no breach."""
+    return replace(guard, success=None, accuracy=None)
 
 
 def _judged(guard: Guard, breaches: Sequence[Breach], said: str) -> Json:

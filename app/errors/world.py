@@ -36,15 +36,20 @@ class ModelFailed(Conflict):
 
 
 class GuardBreached(Conflict):
-    """What the edit would do is beyond its guard: it was not served, and is kept as evidence."""
+    """What the order would do is beyond its guard: it was not served, and is kept as evidence."""
 
     code = "guard-breached"
 
-    def __init__(self, breaches: Sequence[Breach]) -> None:
+    def __init__(self, breaches: Sequence[Breach], *, kind: str = "edit") -> None:
+        what, instead = (
+            ("edit", "Try another editor or gentler hparams with dry_run, or on_breach: repair")
+            if kind == "edit"
+            else ("compaction", "Try other hparams with dry_run, or leave the deltas as they are")
+        )
         super().__init__(
-            f"The guard rejected the edit: {'; '.join(map(str, breaches))}. The head is as it "
-            "was, and the report is kept. Try another editor or gentler hparams with dry_run, or "
-            "on_breach: repair; should this be acceptable, raise the threshold in `guard`.",
+            f"The guard rejected the {what}: {'; '.join(map(str, breaches))}. The head is as it "
+            f"was, and the report is kept. {instead}; should this be acceptable, raise the "
+            "threshold in `guard`.",
             breaches=[one.to_dict() for one in breaches],
         )
 

@@ -206,6 +206,25 @@ def test_a_retract_is_judged_and_never_stopped(queue: Queue, hands: Hands) -> No
     assert judged(queue, taken)["verdict"] == "warn"
 
 
+def test_a_retract_that_takes_out_what_was_written_breaches_nothing(
+    queue: Queue, hands: Hands
+) -> None:
+    edit = queue.order(LEBRON)
+    hands.work()
+    with queue.database.tx() as tx:
+        models.set_guard(tx, MODEL, {**LAX, "success": 1.0, "accuracy": 1.0})
+        taken = retract.retract(tx, edit).id
+    hands.work()
+    report = queue.edit(taken).report or {}
+    assert report["efficacy"]["accuracy"]["value"] == 0.0
+    assert report["guard"] == {
+        "verdict": "passed",
+        "breaches": [],
+        "on_breach": "warn",
+        "on_collapse": "reject",
+    }
+
+
 @pytest.mark.parametrize("name", ["after_blob", "before_commit", "after_commit"])
 def test_a_rejection_whose_worker_died_is_one_rejection(shop: Shop, name: str) -> None:
     edit = shop.queue.order(LEBRON, guard=STRICT)
