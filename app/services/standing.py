@@ -11,7 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
@@ -84,15 +95,20 @@ def promoted(tx: Tx, edit: Edit, snapshot: Snapshot) -> None:
         said = [bool(row.get("answers")) for row in report.get("requests", [])]
         _write(tx, edit, snapshot.seq, said)
     asked: list[Json] = report.get("live", {}).get("asked", [])
-    found = [
-        {"edit": one["edit"], "at": one["fact"], "now": one["now"]}
-        for one in asked
-        if one["now"] or one["before"]  # what was not said before is not disturbed now
-    ]
+    sure = [one for one in asked if one["now"] or one["before"]]
+    # Not said before either: that is a loss where an earlier promotion, which drew others, was told
+    # so by nobody. What was never said is none.
+    silent = [one for one in asked if not (one["now"] or one["before"])]
+    for some, which in ((sure, true()), (silent, Fact.held.is_(True))):
+        _found(tx, snapshot.seq, some, which)
+
+
+def _found(tx: Tx, seq: int, asked: Sequence[Json], which: ColumnElement[bool]) -> None:
+    found = [{"edit": one["edit"], "at": one["fact"], "now": one["now"]} for one in asked]
     if found:
-        ours = update(Fact).where(Fact.edit_id == bindparam("edit"), Fact.number == bindparam("at"))
-        values = {"held": bindparam("now"), "asked_seq": snapshot.seq}
-        tx.session.connection().execute(ours.values(values), found)
+        this = Fact.edit_id == bindparam("edit"), Fact.number == bindparam("at")
+        values = {"held": bindparam("now"), "asked_seq": seq}
+        tx.session.connection().execute(update(Fact).where(*this, which).values(values), found)
 
 
 def restored(tx: Tx, model: Model, snapshot: Snapshot, source: str) -> None:

@@ -25,11 +25,16 @@ def order(hands: Hands, *requests: Json) -> str:
         return submit.submit(tx, asked, limit=1000).id
 
 
-def measured(asked: list[Json] | None = None, breaches: list[Json] | None = None) -> Json:
+def measured(
+    asked: list[Json] | None = None,
+    breaches: list[Json] | None = None,
+    *,
+    answers: bool = True,
+) -> Json:
     """A report as a promotion makes it, as far as health reads it."""
     one = {"value": 1.0, "n": 1, "before": 1.0}
     return {
-        "requests": [{"answers": True}],
+        "requests": [{"answers": answers}],
         "drift": {"kl": {**one, "value": 0.25}},
         "canary": {
             **dict.fromkeys(("perplexity_ratio", "norm_ratio", "distinct"), one),
@@ -209,7 +214,7 @@ def test_live_disturbed_and_superseded_edits_are_told(hands: Hands, client: Test
     bad = applied(
         hands,
         {**FACT, "subject": "Spain"},
-        asked=[found(first, 1, before=True, now=False), found(new, 0, before=False, now=False)],
+        asked=[found(first, 1, before=True, now=False)],
         breaches=[{"what": "kl", "at": "drift.kl"}],
     )
     said = health(client)
@@ -227,6 +232,23 @@ def test_live_disturbed_and_superseded_edits_are_told(hands: Hands, client: Test
     # Asked again, it may be well again.
     applied(hands, ITALY | {"subject": "Peru"}, asked=[found(first, 1, before=False, now=True)])
     assert health(client)["disturbed"] == []
+
+
+def test_a_loss_that_no_promotion_has_seen_happen_is_told_once_it_is_found(
+    hands: Hands, client: TestClient
+) -> None:
+    victim = applied(hands, FACT)
+    applied(hands, ITALY)  # it draws others, and does the damage
+    unsaid = applied(hands, LYON, answers=False)
+    asked = [found(edit, 0, before=False, now=False) for edit in (victim, unsaid)]
+    applied(hands, ITALY | {"subject": "Peru"}, asked=asked)
+    (hurt,) = health(client)["disturbed"]
+    assert (hurt["edit"], hurt["by"]) == (victim, hands.head.id)
+    # A later one asks again, and finds nothing new.
+    finder = hands.head.id
+    applied(hands, ITALY | {"subject": "Chad"}, asked=asked)
+    (hurt,) = health(client)["disturbed"]
+    assert (hurt["edit"], hurt["by"]) == (victim, finder)
 
 
 def test_a_restore_forgets_what_later_states_were_asked(hands: Hands, client: TestClient) -> None:
