@@ -101,6 +101,17 @@ def test_what_the_model_says_already_is_not_judged(queue: Queue, hands: Hands) -
     assert (found.status, found.noop) == ("applied", True)
 
 
+def test_a_guard_that_is_not_known_any_more_fails_its_order_and_no_other(
+    queue: Queue, hands: Hands
+) -> None:
+    unknown = queue.order(LEBRON, guard={"loudness": 1})
+    after = queue.order(FRANCE)
+    hands.work()
+    failed = queue.edit(unknown)
+    assert (failed.status, (failed.error or {})["code"]) == ("failed", "invalid-guard")
+    assert queue.edit(after).status == "applied"
+
+
 # ---- repair ----------------------------------------------------------------------------------
 
 
