@@ -1,6 +1,7 @@
 """The guard on a worker: warn, reject and keep, repair once; and what a dry run says of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.guards import LAX
 from tests.tiny import tiny_view
 from tests.workers.hands import Hands, take_over
 from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, SERENA, Queue, Shop, ended
-from workers import guarded
+from workers import guarded, retracting
 from workers.failpoints import EXIT_CODE
 
 Json = dict[str, Any]
@@ -205,16 +206,28 @@ def test_live_edits_are_asked_for_by_subject_and_by_chance(queue: Queue, hands: 
     assert report["live"]["same_subject"]["n"] == (1 if queue.edit(same).live else 0)
 
 
-def test_a_retract_is_judged_and_never_stopped(queue: Queue, hands: Hands) -> None:
-    edit = queue.order(LEBRON)
-    queue.order(FRANCE)
+def test_a_retract_is_judged_and_never_stopped(
+    queue: Queue, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = queue.order(LEBRON, editor="memit-history")
     hands.work()
+    real = retracting.retract
+
+    def clumsily(*given: Any) -> Any:
+        outcome = yield from real(*given)
+        changes = outcome.changes.items()
+        deltas = {name: LowRank(30 * one.left, one.right) for name, one in changes}
+        return replace(outcome, deltas=deltas)
+
+    monkeypatch.setattr(retracting, "retract", clumsily)
     with queue.database.tx() as tx:
-        models.set_guard(tx, MODEL, STRICT)
+        models.set_guard(tx, MODEL, {"on_breach": "reject"})
         taken = retract.retract(tx, edit).id
     hands.work()
     assert queue.edit(taken).status == "applied"
-    assert judged(queue, taken)["verdict"] == "warn"
+    said = judged(queue, taken)
+    assert said["verdict"] == "warn"
+    assert any(one["collapse"] for one in said["breaches"])
 
 
 def test_a_retract_that_takes_out_what_was_written_breaches_nothing(
