@@ -75,7 +75,9 @@ def guarded(
             "breaches": [one.to_dict() for one in breaches],  # of the first try
         }
         try:
-            outcome, after, report = yield from _measured(view, again, requests, live, watch)
+            outcome, after, report = yield from _measured(
+                view, again, requests, live, watch, anew=disturbed
+            )
         except EditingError as error:  # the first try is what there is to look at
             tried["error"] = as_error(error)
         breaches = judge(report, guard)
@@ -128,12 +130,25 @@ def _measured(
     requests: Sequence[EditRequest],
     live: Sequence[Live],
     watch: Stopwatch,
+    *,
+    anew: Sequence[Disturbed] = (),
 ) -> Work[tuple[Outcome, State, Json]]:
+    """An outcome and its report; live facts that it replaces, but for those of `anew`, are over."""
     outcome = yield from undisturbed(lambda: watch.timed(make()))
     after = replayed(view, outcome)
-    report = yield from watch.timed(walk.promotion_report(view, requests, after, live))
+    again = {(edit, number) for edit, number, _ in anew}
+    over = [one for one in _replaced(outcome) if one not in again]
+    asked = [fact for fact in live if (fact.edit, fact.number) not in over]
+    report = yield from watch.timed(walk.promotion_report(view, requests, after, asked))
+    report["live"]["replaced"] = [{"edit": edit, "fact": number} for edit, number in over]
     report["editor"] = {name: said for name, said in outcome.notes.items() if name not in _KEPT}
     return outcome, after, report
+
+
+def _replaced(outcome: Outcome) -> list[tuple[str, int]]:
+    """The live facts that it answers otherwise, in whatever words, where its editor keeps facts."""
+    noted: Any = outcome.notes.get("replaced")  # of another method a text of its own
+    return [(one["edit"], one["number"]) for one in noted] if isinstance(noted, list) else []
 
 
 def _disturbed(report: Json, live: Sequence[Live]) -> list[Disturbed]:

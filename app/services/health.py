@@ -2,7 +2,7 @@
 
 live        an edit with a fact that stands: the head holds it, and no later one asks the same
 disturbed   a live one of which a standing fact was said once, and was not when it was last asked
-superseded  an applied edit whose every fact a later live one has written again
+superseded  an applied edit whose every fact a later live one has written again, or replaced
 """
 
 from collections.abc import Sequence
@@ -112,7 +112,14 @@ def _superseded(model_id: str) -> Query:
         .correlate(Fact)
         .scalar_subquery()
     )
-    return _by_edit(model_id, func.max(latest)).having(func.count() == func.count(latest))
+    other_words = (
+        select(owner.id)
+        .where(owner.id == Fact.replaced_by, owner.live)
+        .correlate(Fact)
+        .scalar_subquery()
+    )
+    by = func.coalesce(latest, other_words)
+    return _by_edit(model_id, func.max(by)).having(func.count() == func.count(by))
 
 
 def _by_edit(model_id: str, by: Query) -> Query:

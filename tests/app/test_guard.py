@@ -30,6 +30,7 @@ def measured(
     breaches: list[Json] | None = None,
     *,
     answers: bool = True,
+    replaced: list[Json] | None = None,
 ) -> Json:
     """A report as a promotion makes it, as far as health reads it."""
     one = {"value": 1.0, "n": 1, "before": 1.0}
@@ -40,7 +41,7 @@ def measured(
             **dict.fromkeys(("perplexity_ratio", "norm_ratio", "distinct"), one),
             "finite": True,
         },
-        "live": {"asked": asked or []},
+        "live": {"asked": asked or [], "replaced": replaced or []},
         "guard": {"verdict": "warn" if breaches else "passed", "breaches": breaches or []},
     }
 
@@ -249,6 +250,33 @@ def test_a_loss_that_no_promotion_has_seen_happen_is_told_once_it_is_found(
     applied(hands, ITALY | {"subject": "Chad"}, asked=asked)
     (hurt,) = health(client)["disturbed"]
     assert (hurt["edit"], hurt["by"]) == (victim, finder)
+
+
+def test_what_was_replaced_in_other_words_stands_again_only_before_that(
+    hands: Hands, client: TestClient
+) -> None:
+    first = applied(hands, FACT, ITALY)
+    before = hands.head.id
+    second = applied(hands, LYON, replaced=[{"edit": first, "fact": 0}])
+    after = hands.head.id
+
+    def stands() -> Any:
+        return {one["edit"]: one["facts"] for one in health(client)["live"]}
+
+    assert stands() == {first: [1], second: [0]}
+    assert {(one.edit, one.number) for one in asked_for(hands)} == {(first, 1), (second, 0)}
+    hands.restore(before)
+    assert stands() == {first: [0, 1]}
+    third = applied(hands, FACT | {"subject": "Gaul"}, replaced=[{"edit": first, "fact": 1}])
+    assert stands() == {first: [0], third: [0]}
+    hands.restore(after)
+    assert stands() == {first: [1], second: [0]}
+    # What has replaced it is taken out: it does not come back by that.
+    hands.order_retract(second)
+    hands.settle(hands.take())
+    assert stands() == {first: [1]}
+    hands.restore(hands.head.id)
+    assert stands() == {first: [1]}
 
 
 def test_a_restore_forgets_what_later_states_were_asked(hands: Hands, client: TestClient) -> None:

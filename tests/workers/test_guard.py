@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.services import models, retract
+from app.services import health, models, retract
 from editing import walk
 from editing.delta import LowRank
 from editing.editors.slots import NOTE as SLOTS
@@ -204,6 +204,41 @@ def test_live_edits_are_asked_for_by_subject_and_by_chance(queue: Queue, hands: 
     assert {one["edit"] for one in report["live"]["asked"]} <= {same, other}
     assert report["live"]["others"]["n"] == (1 if queue.edit(other).live else 0)
     assert report["live"]["same_subject"]["n"] == (1 if queue.edit(same).live else 0)
+
+
+def standing(queue: Queue) -> dict[str, bool]:
+    """The edits with a fact that stands, and whether all is well with it."""
+    with queue.database.tx() as tx:
+        found = health.look(tx, MODEL, after=None, limit=10)
+    hurt = {one.edit for one in found.disturbed}
+    return {one.edit: one.edit not in hurt for one in found.live}
+
+
+@pytest.mark.parametrize("editor", ["ledger", "memory"])
+def test_a_fact_that_is_replaced_in_other_words_is_not_disturbed(
+    queue: Queue, hands: Hands, editor: str
+) -> None:
+    said = {**LEBRON, "relation": "P641"}
+    other = {**said, "prompt": "Therefore we know. {} plays the sport of", "target_new": "tennis"}
+    layers = {"layers": [1, 3]} if editor == "ledger" else {}
+    first = queue.order(said, editor=editor, **layers)
+    hands.work()
+    before = queue.lineage()[-1].id
+    guard = {**LAX, "on_breach": "reject", "kl": None, "neighborhood_loss": None}
+    second = queue.order(other, editor=editor, guard=guard, **layers)
+    hands.work()
+    done = queue.edit(second)
+    assert done.status == "applied", done.error
+    live = (done.report or {})["live"]
+    assert live["replaced"] == [{"edit": first, "fact": 0}]
+    assert (live["asked"], live["same_subject"]["n"]) == ([], 0)
+    assert standing(queue) == {second: True}
+    with queue.database.tx() as tx:
+        (gone,) = health.look(tx, MODEL, after=None, limit=10).superseded
+    assert (gone.edit, gone.by) == (first, second)
+    queue.restore(before)
+    hands.work()
+    assert standing(queue) == {first: True}
 
 
 def test_a_retract_is_judged_and_never_stopped(
