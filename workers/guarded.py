@@ -139,7 +139,7 @@ def _measured(
     again = {(edit, number) for edit, number, _ in anew}
     over = [one for one in _replaced(outcome) if one not in again]
     asked = [fact for fact in live if (fact.edit, fact.number) not in over]
-    report = yield from watch.timed(walk.promotion_report(view, requests, after, asked))
+    report: Json = yield from watch.timed(walk.promotion_report(view, requests, after, asked))
     report["live"]["replaced"] = [{"edit": edit, "fact": number} for edit, number in over]
     report["editor"] = {name: said for name, said in outcome.notes.items() if name not in _KEPT}
     return outcome, after, report

@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from app.services import models, snapshots
 from app.services.lineage import manifests
+from app.store.arrays import among
 from app.store.db import Tx
 from app.store.tables import Edit, Snapshot
 
@@ -29,7 +30,7 @@ def between(tx: Tx, start: str, end: str) -> Difference:
     deltas = {entry.edit for entry in found[start].entries} ^ {
         entry.edit for entry in found[end].entries
     }
-    wanted = select(Edit).where(Edit.id.in_(gone | new | deltas))
+    wanted = select(Edit).where(among(Edit.id, gone | new | deltas))
     rows = {edit.id: edit for edit in tx.session.scalars(wanted)}
     editors = {rows[order].editor for order in deltas}
     return Difference(

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from app.errors import SnapshotNotFound
+from app.store.arrays import among
 from app.store.db import Tx
 from app.store.tables import Blob, Edit, Snapshot
 
@@ -173,7 +174,7 @@ def written_by(tx: Tx, order: str) -> tuple[str | None, Json]:
 
 def bytes_of(tx: Tx, entries: Iterable[Entry]) -> int:
     """Return how many bytes the deltas of some entries take, each blob once."""
-    of_these = Blob.sha256.in_({entry.blob for entry in entries})
+    of_these = among(Blob.sha256, {entry.blob for entry in entries})
     counted = select(func.coalesce(func.sum(Blob.size), 0)).where(of_these)
     return int(tx.session.scalars(counted).one())
 
@@ -189,7 +190,7 @@ class _Part:
 
 def _ancestors(tx: Tx, snapshots: list[str]) -> dict[str, _Part]:
     """Read the given snapshots and everything they extend, each once."""
-    walked = select(Snapshot.id, Snapshot.extends_id).where(Snapshot.id.in_(snapshots))
+    walked = select(Snapshot.id, Snapshot.extends_id).where(among(Snapshot.id, snapshots))
     lineage = walked.cte("lineage", recursive=True)
     older = aliased(Snapshot)
     lineage = lineage.union(
