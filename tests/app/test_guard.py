@@ -279,6 +279,40 @@ def test_what_was_replaced_in_other_words_stands_again_only_before_that(
     assert stands() == {first: [1]}
 
 
+def test_what_was_taken_out_is_superseded_by_nothing(hands: Hands, client: TestClient) -> None:
+    base = hands.head.id
+    restored = applied(hands, FACT)
+    hands.restore(base)
+    retracted = applied(hands, LYON)
+    kept = applied(hands, ITALY)
+    later = applied(hands, FACT, LYON, ITALY)
+    hands.order_retract(retracted)
+    hands.settle(hands.take())
+    assert [one["edit"] for one in health(client)["superseded"]] == [kept]
+    assert not {restored, retracted} & set(hands.live())
+    # Of an edit that a later one has ended, nothing is live either.
+    head = order(hands, {**ITALY, "target_new": "Rome"})
+    hands.take()
+    with hands.database.tx() as tx:
+        blob = put(tx, b"ended")
+        ends: Any = {"ends": (kept,), "fingerprint": "sha256:e", "timings": {}}
+        more = {"blob": blob, "epoch": hands.epoch, "report": measured()}
+        work.settle_edit(tx, head, **ends, **more)
+    (gone,) = health(client)["superseded"]
+    assert (gone["edit"], gone["by"], later in hands.live()) == (kept, head, True)
+
+
+def test_health_is_not_read_on_from_an_edit_of_another_model(
+    hands: Hands, client: TestClient
+) -> None:
+    other = Hands(hands.database, "other").register().own().load()
+    edit = other.order()
+    answer = client.get(f"/models/{MODEL}/health", params={"after": edit})
+    said = answer.json()
+    assert (answer.status_code, said["code"]) == (422, "edit-of-another-model")
+    assert (said["owner"], said["model"]) == ("other", MODEL)
+
+
 def test_a_restore_forgets_what_later_states_were_asked(hands: Hands, client: TestClient) -> None:
     first = applied(hands, FACT)
     before = hands.head.id
