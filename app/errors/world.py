@@ -71,8 +71,15 @@ class OrderSettled(Conflict):
 
     code = "order-settled"
 
-    def __init__(self, *, edit: str, status: str) -> None:
-        mend = "Restore the snapshot before it to undo it. " if status == "applied" else ""
+    def __init__(self, *, edit: str, status: str, kind: str = "edit", changed: bool = True) -> None:
+        mend = ""
+        if status == "applied" and changed:
+            restore = "restore the snapshot before it to undo it and all that came later. "
+            mend = restore.capitalize()
+            if kind == "edit":
+                mend = (
+                    f"POST /edits/{edit}/retract takes it out and keeps the later ones; {restore}"
+                )
         super().__init__(
             f"The order {edit} is {status} already. {mend}GET /edits/{edit} shows how it ended.",
             edit=edit,

@@ -1,8 +1,10 @@
 """The guard: what it takes, what it calls a breach, and what follows; and the canary's numbers."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from editing.run import finish
 from .facts import CAPITAL, OTHER_SPORT, SPORT, run
 
 Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
 
 
 def value(now: float | None, before: float | None = None, n: int = 10) -> Json:
@@ -91,6 +94,24 @@ def test_every_threshold_has_a_sentence_and_bounds() -> None:
     for name, each in properties.items():
         assert each["description"].endswith("."), name
         assert "enum" in each or {"minimum", "maximum"} <= set(each), name
+
+
+def test_the_page_has_the_bounds() -> None:
+    page = " ".join((ROOT / "docs/guard.md").read_text("utf-8").split())
+    told = page.partition("Bounds: ")[2].partition(". All but")[0]
+    found: dict[str, tuple[float, ...]] = {}
+    for part in told.split("; "):
+        (one,) = re.findall(r"(.+) from (\d+) to (\d+)", part)
+        names, low, high = one
+        found |= {name.strip("`"): (float(low), float(high)) for name in names.split(", ")}
+    properties: Any = schema()["properties"]
+    wanted = {
+        n: (one["minimum"], one["maximum"]) for n, one in properties.items() if "minimum" in one
+    }
+    assert found == wanted
+    for name in ("disturbed_count", "sample"):
+        with pytest.raises(InvalidGuard):
+            Guard.of({name: None})
 
 
 # ---- breaches --------------------------------------------------------------------------------
