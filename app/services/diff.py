@@ -25,8 +25,8 @@ class Difference:
 def between(tx: Tx, start: str, end: str) -> Difference:
     """Compare two manifests. Neither need be a prefix of the other."""
     found = manifests(tx, {start, end})
-    before, after = found[start].live, found[end].live
-    gone, new = set(before) - set(after), set(after) - set(before)
+    before, after = set(found[start].live), set(found[end].live)
+    gone, new = before - after, after - before
     deltas = {entry.edit for entry in found[start].entries} ^ {
         entry.edit for entry in found[end].entries
     }
@@ -34,8 +34,8 @@ def between(tx: Tx, start: str, end: str) -> Difference:
     rows = {edit.id: edit for edit in tx.session.scalars(wanted)}
     editors = {rows[order].editor for order in deltas}
     return Difference(
-        removed=[rows[edit] for edit in reversed(before) if edit in gone],
-        added=[rows[edit] for edit in after if edit in new],
+        removed=sorted((rows[edit] for edit in gone), key=lambda edit: -edit.ord),
+        added=sorted((rows[edit] for edit in new), key=lambda edit: edit.ord),
         of_weights=bool(editors - snapshots.TELLS - snapshots.KEEPS),
         of_prefaces=bool(editors & snapshots.TELLS),
         of_memories=bool(editors & snapshots.KEEPS),

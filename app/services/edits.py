@@ -1,7 +1,7 @@
 """Orders: look at one, list them, read what the journal says of one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -27,10 +27,10 @@ def get(tx: Tx, edit_id: str) -> Edit:
     return found
 
 
-def these(tx: Tx, wanted: Sequence[str]) -> list[Edit]:
-    """Return some orders, as they are named."""
-    rows = {row.id: row for row in tx.session.scalars(select(Edit).where(among(Edit.id, wanted)))}
-    return [rows[each] for each in wanted]
+def latest(tx: Tx, orders: Iterable[str], most: int) -> list[Edit]:
+    """Return the last of some orders, newest first."""
+    found = select(Edit).where(among(Edit.id, orders)).order_by(Edit.ord.desc())
+    return list(tx.session.scalars(found.limit(most)))
 
 
 def page(

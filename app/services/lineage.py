@@ -63,7 +63,10 @@ class Entry:
 
 
 def live_of(entries: Iterable[Entry]) -> list[str]:
-    """The edits that some entries hold and that none of them takes out, oldest first."""
+    """The edits that some entries hold and that none of them takes out, as the entries stand.
+
+    Oldest first, but for those that a compaction holds.
+    """
     known = list(entries)
     gone = {edit for entry in known for edit in entry.over}
     return [edit for entry in known for edit in entry.edits if edit not in gone]
@@ -88,7 +91,7 @@ class Manifest:
 
     @property
     def live(self) -> list[str]:
-        """The edits it holds that no later one has taken out, oldest first."""
+        """The edits it holds that no later one has taken out, as its entries stand."""
         return live_of(self.entries)
 
     @property
