@@ -15,6 +15,7 @@ from app.errors import SnapshotNotFound
 from app.store.arrays import among
 from app.store.db import Tx
 from app.store.tables import Blob, Edit, Snapshot
+from editing.catalogue import METHODS
 
 Json = dict[str, Any]
 
@@ -173,6 +174,18 @@ def written_by(tx: Tx, order: str) -> tuple[str | None, Json]:
         select(Edit.editor, Edit.payload).where(Edit.id == order)
     ).one()
     return editor, payload.get("hparams", {})
+
+
+def written_again_by(tx: Tx, edit: str) -> list[str]:
+    """Return the live edits whose repair has written facts of this one again, as facts of theirs.
+
+    Where a method has a way of its own for that, the facts have stayed those of the edit.
+    """
+    apart = Edit.editor.not_in([name for name, one in METHODS.items() if one.again])
+    repaired = Edit.report["repair"]["disturbed"].contains([{"edit": edit}])
+    model = select(Edit.model_id).where(Edit.id == edit).scalar_subquery()
+    found = select(Edit.id).where(Edit.model_id == model, Edit.live, Edit.id != edit)
+    return list(tx.session.scalars(found.where(apart, repaired).order_by(Edit.ord)))
 
 
 def bytes_of(tx: Tx, entries: Iterable[Entry]) -> int:

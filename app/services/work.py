@@ -19,6 +19,7 @@ from app.services.lineage import (
     manifest,
     requests_of,
     without,
+    written_again_by,
     written_by,
 )
 from app.services.settle import (
@@ -79,6 +80,7 @@ __all__ = [
     "settle_without",
     "unclaim",
     "without",
+    "written_again_by",
     "written_by",
 ]
 

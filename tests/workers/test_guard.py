@@ -156,6 +156,13 @@ def test_what_was_disturbed_is_solved_again_with_the_new_fact(
     assert len(found.report["requests"]) == 1
     assert says(hands) == "football"
     assert says(hands, "The capital of France is") == "Rome"
+    # What the repair wrote again is the later edit's: a retract of the first says whose.
+    with queue.database.tx() as tx:
+        taken, told = retract.retract(tx, first).id, retract.retract(tx, mended).id
+    hands.work()
+    (one, other) = ((queue.edit(order).report or {})["retract"] for order in (taken, told))
+    assert one == {"edit": first, "how": "dropped", "written_again_by": [mended]}
+    assert "written_again_by" not in other
 
 
 def test_a_repair_that_does_not_help_or_cannot_be_made_is_a_rejection(
