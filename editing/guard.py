@@ -2,6 +2,10 @@
 
     breach      a number of the report on the wrong side of its threshold
     collapse    a breach of the canary: the model itself is damaged, whatever was asked of it
+
+An order answers for what it does itself, not for what stood before it: KL and neighbours are judged
+by their change, and the canary's numbers, which are over base, only where they got worse.
+
     verdict     passed, warn (applied all the same), reject (kept as evidence), or repair: the
                 disturbed edits are solved again together with the new one (repair.py)
 
@@ -21,6 +25,8 @@ OnCollapse = Literal["warn", "reject"]
 Verdict = Literal["passed", "warn", "reject", "repair"]
 Json = Mapping[str, Any]
 
+CHANGES = ("kl", "neighborhood_loss")  # judged by how much worse they are than before
+_ROUNDING = 1e-9  # 0.8 - 0.6 is a little more than 0.2
 GROUPS = ("same_subject", "others")  # of the live edits that are asked
 
 
@@ -48,17 +54,27 @@ class Guard:
         1, "How many of them it takes at least to be a breach.", low=1, high=1000
     )
     kl: float | None = knob(
-        0.1, "Largest KL from base on neutral texts, in nats per token.", low=0, high=100
+        0.1,
+        "Largest KL from base on neutral texts that one order adds, in nats per token.",
+        low=0,
+        high=100,
     )
     perplexity_ratio: float | None = knob(
-        1.5, "Canary: largest perplexity on neutral texts, over that of base.", low=1, high=1e6
+        3.0,
+        "Canary: largest perplexity on neutral texts, over that of base, where it grew.",
+        low=1,
+        high=1e6,
     )
     norm_ratio: float | None = knob(
-        1.5, "Canary: largest norm of an edited weight, over what it was in base.", low=1, high=1e6
+        1.5,
+        "Canary: largest norm of an edited weight, over what it was in base, where it grew.",
+        low=1,
+        high=1e6,
     )
     distinct: float | None = knob(
         0.5,
-        "Canary: lowest share of different trigrams in greedy texts, over that of base.",
+        "Canary: lowest share of different trigrams in greedy texts, over that of base, where it "
+        "fell.",
         low=0,
         high=1,
     )
@@ -95,7 +111,11 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """One number beyond its threshold: `what` is the guard's word, `at` where the report has it."""
+    """One number beyond its threshold: `what` is the guard's word, `at` where the report has it.
+
+    `measured` is what the threshold is of: of KL and of neighbours how much worse they are than
+    before, else the number itself.
+    """
 
     what: str
     at: str
@@ -103,11 +123,14 @@ class Breach:
     threshold: float | None
     n: int
     collapse: bool = False
+    before: float | None = None  # what the report has there of the state before; None: not known
 
     def __str__(self) -> str:
         measured = "no number" if self.measured is None else f"{self.measured:.3g}"
-        than = "" if self.threshold is None else f" (threshold {self.threshold:.3g})"
-        return f"{self.at} {measured}{than}"
+        by = "worse by " if self.what in CHANGES else ""
+        named = (("before", self.before), ("threshold", self.threshold))
+        beside = ", ".join(f"{name} {value:.3g}" for name, value in named if value is not None)
+        return f"{self.at} {by}{measured}{f' ({beside})' if beside else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -142,43 +165,55 @@ def verdict(breaches: Sequence[Breach], guard: Guard, *, repairable: bool) -> Ve
 
 def _breaches(report: Json, guard: Guard) -> Iterator[Breach]:
     for name in ("success", "accuracy"):
-        yield from _below(name, f"efficacy.{name}", report["efficacy"][name], getattr(guard, name))
+        yield from _low(name, f"efficacy.{name}", report["efficacy"][name], getattr(guard, name))
     yield from _lost(report["neighborhood"], guard.neighborhood_loss)
     for group in GROUPS:
         yield from _disturbed(report["live"], group, guard)
-    yield from _above("kl", "drift.kl", report["drift"]["kl"], guard.kl)
+    yield from _added(report["drift"]["kl"], guard.kl)
     canary = report["canary"]
     if not canary["finite"]:
         yield Breach("finite", "canary.finite", None, None, 1, collapse=True)
     for name in ("perplexity_ratio", "norm_ratio"):
-        limit = getattr(guard, name)
-        yield from _above(name, f"canary.{name}", canary[name], limit, collapse=True)
-    at = "canary.distinct"
-    yield from _below("distinct", at, canary["distinct"], guard.distinct, collapse=True)
+        yield from _collapsed(name, canary[name], getattr(guard, name), up=True)
+    yield from _collapsed("distinct", canary["distinct"], guard.distinct, up=False)
 
 
-def _below(
-    what: str, at: str, value: Json, limit: float | None, *, collapse: bool = False
-) -> Iterator[Breach]:
+def _low(what: str, at: str, value: Json, limit: float | None) -> Iterator[Breach]:
     measured = value["value"]
     if limit is not None and measured is not None and measured < limit:
-        yield Breach(what, at, measured, limit, value["n"], collapse)
+        yield Breach(what, at, measured, limit, value["n"], before=value["before"])
 
 
-def _above(
-    what: str, at: str, value: Json, limit: float | None, *, collapse: bool = False
-) -> Iterator[Breach]:
-    measured = value["value"]
-    if limit is not None and measured is not None and measured > limit:
-        yield Breach(what, at, measured, limit, value["n"], collapse)
+def _collapsed(what: str, value: Json, limit: float | None, *, up: bool) -> Iterator[Breach]:
+    """Beyond its limit, and not better or the same there before."""
+    measured, before = value["value"], value["before"]
+    if limit is None or measured is None:
+        return
+
+    def worse(than: float | None) -> bool:
+        return than is None or (measured > than if up else measured < than)
+
+    if worse(limit) and worse(before):
+        at = f"canary.{what}"
+        yield Breach(what, at, measured, limit, value["n"], collapse=True, before=before)
+
+
+def _added(value: Json, limit: float | None) -> Iterator[Breach]:
+    if limit is None or value["value"] is None:
+        return
+    before = value["before"]
+    added = value["value"] - (before or 0)
+    if added > limit + _ROUNDING:
+        yield Breach("kl", "drift.kl", added, limit, value["n"], before=before)
 
 
 def _lost(value: Json, limit: float | None) -> Iterator[Breach]:
     if limit is None or value["value"] is None:
         return
-    lost = value["before"] - value["value"]
-    if lost > limit + 1e-9:  # 0.8 - 0.6 is a little more than 0.2
-        yield Breach("neighborhood_loss", "neighborhood", lost, limit, value["n"])
+    before = value["before"]
+    lost = before - value["value"]
+    if lost > limit + _ROUNDING:
+        yield Breach("neighborhood_loss", "neighborhood", lost, limit, value["n"], before=before)
 
 
 def _disturbed(live: Json, group: str, guard: Guard) -> Iterator[Breach]:

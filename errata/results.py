@@ -123,7 +123,7 @@ class Snapshot(Answer):
     fingerprint: str = ""  # of the weights' bits and what is beside them
     parent: str | None = None  # the state it came after
     label: str | None = None
-    edits: list[str] = field(default_factory=list)  # those that are live in it, in order
+    edits: list[str] = field(default_factory=list)  # those that are live in it, oldest first
     taken_out: list[str] = field(default_factory=list)  # those a later one has taken out of it
     preface: str = ""  # what stands before every prompt; in-context edits say it
     report: Json | None = None

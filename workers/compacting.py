@@ -1,7 +1,8 @@
 """The order that solves all live facts of one joint solution anew, from the untouched model.
 
 The head then consists of the deltas of other editors, in their order, and of one that holds all
-those facts. Its report says what that gained, and what became of what the model says.
+those facts. Its report says what that gained, and what became of what the model says; the guard
+judges it as it does an edit.
 """
 
 from typing import Any
@@ -18,9 +19,9 @@ from editing.outcome import Outcome
 from editing.retract import metric_of
 from editing.run import Stopwatch
 from workers.bench import Bench
-from workers.guarded import live_facts, warned
+from workers.guarded import kept, live_facts
 from workers.host import Lineage
-from workers.jobs import tell
+from workers.jobs import reject, tell
 from workers.patience import Work, undisturbed
 from workers.retracting import built_without, promote_anew
 
@@ -45,9 +46,13 @@ def run_compact(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
     report = yield from _report(bench, order, after, watch)
     report["editor"] = {name: said for name, said in outcome.notes.items() if name != SLOTS}
     report["compact"] = yield from _gained(bench, lineage, len(outcome.holds), len(data))
-    end: Json = {"report": report, "timings": watch.report()}
+    made = kept(order, outcome, after, report)
+    end: Json = {"report": made.report, "timings": watch.report()}
     if order.dry_run:
         yield from tell(bench, order, end)
+        return
+    if made.error is not None:
+        yield from reject(bench, order, made, end)
         return
     blob = yield from bench.keep(data)
     bench.failpoint.passing("after_blob")
@@ -58,9 +63,9 @@ def run_compact(bench: Bench, order: Claimed, watch: Stopwatch) -> Work[None]:
 
 def _report(bench: Bench, order: Claimed, after: State, watch: Stopwatch) -> Work[Json]:
     """What a sample of the live facts is answered with before and after, and the drift."""
-    facts = [one.request for one in (yield from live_facts(bench, order, []))]
-    report = yield from watch.timed(walk.promotion_report(bench.host.view, facts, after))
-    return warned(report, order.guard)
+    live = yield from live_facts(bench, order, [])
+    facts = [one.request for one in live]
+    return (yield from watch.timed(walk.promotion_report(bench.host.view, facts, after, live)))
 
 
 def _gained(bench: Bench, rest: Lineage, edits: int, size: int) -> Work[Json]:

@@ -4,10 +4,11 @@
          -> repair: again from the parent, with what it has disturbed -> promotion report -> judge
 
 Nothing is served meanwhile, and nothing is written: what comes of it is the caller's to settle.
+Compactions and retracts bring no new fact; what is judged of them is the rest.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import GuardBreached
@@ -74,7 +75,9 @@ def guarded(
             "breaches": [one.to_dict() for one in breaches],  # of the first try
         }
         try:
-            outcome, after, report = yield from _measured(view, again, requests, live, watch)
+            outcome, after, report = yield from _measured(
+                view, again, requests, live, watch, anew=disturbed
+            )
         except EditingError as error:  # the first try is what there is to look at
             tried["error"] = as_error(error)
         breaches = judge(report, guard)
@@ -86,8 +89,18 @@ def guarded(
     return Made(outcome, after, report, error)
 
 
+def kept(order: Claimed, outcome: Outcome, after: State, report: Json) -> Made:
+    """What writes live facts anew, judged by what becomes of them: there is nothing to repair."""
+    guard = _of_standing(order.guard)
+    breaches = judge(report, guard)
+    said = verdict(breaches, guard, repairable=False)
+    error = as_error(GuardBreached(breaches, kind=order.kind)) if said == "reject" else None
+    return Made(outcome, after, {**report, "guard": _judged(guard, breaches, said)}, error)
+
+
 def warned(report: Json, guard: Guard) -> Json:
-    """The report with what is beyond its threshold, where nothing but a warning follows."""
+    """The report of what takes facts out, where nothing but a warning follows a breach."""
+    guard = _of_standing(guard)
     breaches = judge(report, guard)
     return {**report, "guard": _judged(guard, breaches, "warn" if breaches else "passed")}
 
@@ -117,12 +130,25 @@ def _measured(
     requests: Sequence[EditRequest],
     live: Sequence[Live],
     watch: Stopwatch,
+    *,
+    anew: Sequence[Disturbed] = (),
 ) -> Work[tuple[Outcome, State, Json]]:
+    """An outcome and its report; live facts that it replaces, but for those of `anew`, are over."""
     outcome = yield from undisturbed(lambda: watch.timed(make()))
     after = replayed(view, outcome)
-    report = yield from watch.timed(walk.promotion_report(view, requests, after, live))
+    again = {(edit, number) for edit, number, _ in anew}
+    over = [one for one in _replaced(outcome) if one not in again]
+    asked = [fact for fact in live if (fact.edit, fact.number) not in over]
+    report: Json = yield from watch.timed(walk.promotion_report(view, requests, after, asked))
+    report["live"]["replaced"] = [{"edit": edit, "fact": number} for edit, number in over]
     report["editor"] = {name: said for name, said in outcome.notes.items() if name not in _KEPT}
     return outcome, after, report
+
+
+def _replaced(outcome: Outcome) -> list[tuple[str, int]]:
+    """The live facts that it answers otherwise, in whatever words, where its editor keeps facts."""
+    noted: Any = outcome.notes.get("replaced")  # of another method a text of its own
+    return [(one["edit"], one["number"]) for one in noted] if isinstance(noted, list) else []
 
 
 def _disturbed(report: Json, live: Sequence[Live]) -> list[Disturbed]:
@@ -131,6 +157,11 @@ def _disturbed(report: Json, live: Sequence[Live]) -> list[Disturbed]:
     return [
         (fact.edit, fact.number, fact.request) for fact in live if (fact.edit, fact.number) in gone
     ]
+
+
+def _of_standing(guard: Guard) -> Guard:
+    """The same for an order that brings no new fact: whether its facts are said is no breach."""
+    return replace(guard, success=None, accuracy=None)
 
 
 def _judged(guard: Guard, breaches: Sequence[Breach], said: str) -> Json:

@@ -40,7 +40,7 @@ class Lineage:
 
     @property
     def live(self) -> list[str]:
-        """The edits it holds that no later one has taken out, oldest first."""
+        """The edits it holds that no later one has taken out, as its entries stand."""
         return live_of(self.entries)
 
     def holder(self, edit: str) -> Entry | None:

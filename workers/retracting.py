@@ -105,7 +105,10 @@ def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch)
     for row in rows:
         row["gone"] = not row["answers"]
         row["back"] = row["p_rival"] > row["p_new"]
-    report["retract"] = {"edit": target, "how": how}
+    told: Json = {"edit": target, "how": how}
+    if again := (yield from bench.ask(lambda tx: work.written_again_by(tx, target))):
+        told["written_again_by"] = again
+    report["retract"] = told
     end: Json = {"report": warned(report, order.guard), "timings": watch.report()}
     if order.dry_run:
         yield from tell(bench, order, end)

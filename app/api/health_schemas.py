@@ -84,7 +84,7 @@ class HealthOut(BaseModel):
         description="Live edits with facts that were said, and were not when last asked."
     )
     superseded: list[MemberOut] = Field(
-        description="Edits whose every fact a later live edit has written again."
+        description="Edits whose every fact a later live edit has written again, or replaced."
     )
     snapshots: list[PromotionOut] = Field(description="The last states, newest first.")
 

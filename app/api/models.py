@@ -23,6 +23,7 @@ from app.errors import (
     BadModelId,
     CannotCompact,
     EditNotFound,
+    EditOfAnotherModel,
     HeadMoved,
     KeyInFlight,
     KeyReused,
@@ -103,7 +104,9 @@ def change_model(model_id: str, body: ModelChangeIn, tx: TxDep, if_match: IfMatc
     return _shown(tx, [models.set_guard(tx, model_id, body.guard, if_match=if_match)])[0]
 
 
-@router.get("/{model_id}/health", responses=problems(ModelNotFound, EditNotFound))
+@router.get(
+    "/{model_id}/health", responses=problems(ModelNotFound, EditNotFound, EditOfAnotherModel)
+)
 def get_health(model_id: str, tx: TxDep, after: After = None, limit: Limit = 50) -> HealthOut:
     """Tell how a model does, from what its promotions have measured; the model is not asked.
 

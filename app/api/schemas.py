@@ -207,7 +207,7 @@ class SnapshotOut(BaseModel):
     parent: str | None
     kind: Literal["base", "edit", "restore", "retract", "compact"]
     label: str | None
-    edits: list[str] = Field(description="The edits that are live in it, in order.")
+    edits: list[str] = Field(description="The edits that are live in it, oldest first.")
     taken_out: list[str] = Field(
         default=[],
         description="Edits whose deltas it consists of too, and that a later one has taken out.",

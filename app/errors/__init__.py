@@ -6,7 +6,8 @@ ServiceError
     SnapshotNotMeasured
   WrongInput                          the caller can mend it
     ModelRequired  NoRequests  KeyReused  BadHeader  UnknownParameter
-    SnapshotOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId  CannotCompact
+    SnapshotOfAnotherModel  EditOfAnotherModel  SourceNotAllowed  SourceNotFound  BadModelId
+    CannotCompact
     NoRecords  DataNotAllowed  DataNotFound  NoEditorNeeded  BadMatch  AnswerRequired
   Conflict                            true of the world, not of the request alone
     ModelExists  ModelFailed  KeyInFlight  OrderSettled  EditNotLive  NothingToCompact
@@ -31,6 +32,7 @@ from .asked import (
     BadModelId,
     CannotCompact,
     EditNotFound,
+    EditOfAnotherModel,
     KeyReused,
     ModelNotFound,
     ModelRequired,
@@ -99,6 +101,7 @@ __all__ = [
     "DataNotFound",
     "EditNotFound",
     "EditNotLive",
+    "EditOfAnotherModel",
     "EvalNotFound",
     "EvalSettled",
     "GuardBreached",

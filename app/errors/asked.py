@@ -124,6 +124,21 @@ class SnapshotOfAnotherModel(WrongInput):
         )
 
 
+class EditOfAnotherModel(WrongInput):
+    """The order exists, but belongs elsewhere."""
+
+    code = "edit-of-another-model"
+
+    def __init__(self, *, edit: str, model: str, owner: str) -> None:
+        super().__init__(
+            f"Order {edit} belongs to model {owner!r}, not to {model!r}. "
+            f"GET /edits?model={model} lists those of this model.",
+            edit=edit,
+            model=model,
+            owner=owner,
+        )
+
+
 class BadModelId(WrongInput):
     """An id that cannot be a model's."""
 

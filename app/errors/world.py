@@ -36,15 +36,20 @@ class ModelFailed(Conflict):
 
 
 class GuardBreached(Conflict):
-    """What the edit would do is beyond its guard: it was not served, and is kept as evidence."""
+    """What the order would do is beyond its guard: it was not served, and is kept as evidence."""
 
     code = "guard-breached"
 
-    def __init__(self, breaches: Sequence[Breach]) -> None:
+    def __init__(self, breaches: Sequence[Breach], *, kind: str = "edit") -> None:
+        what, instead = (
+            ("edit", "Try another editor or gentler hparams with dry_run, or on_breach: repair")
+            if kind == "edit"
+            else ("compaction", "Try other hparams with dry_run, or leave the deltas as they are")
+        )
         super().__init__(
-            f"The guard rejected the edit: {'; '.join(map(str, breaches))}. The head is as it "
-            "was, and the report is kept. Try another editor or gentler hparams with dry_run, or "
-            "on_breach: repair; should this be acceptable, raise the threshold in `guard`.",
+            f"The guard rejected the {what}: {'; '.join(map(str, breaches))}. The head is as it "
+            f"was, and the report is kept. {instead}; should this be acceptable, raise the "
+            "threshold in `guard`.",
             breaches=[one.to_dict() for one in breaches],
         )
 
@@ -66,8 +71,15 @@ class OrderSettled(Conflict):
 
     code = "order-settled"
 
-    def __init__(self, *, edit: str, status: str) -> None:
-        mend = "Restore the snapshot before it to undo it. " if status == "applied" else ""
+    def __init__(self, *, edit: str, status: str, kind: str = "edit", changed: bool = True) -> None:
+        mend = ""
+        if status == "applied" and changed:
+            restore = "restore the snapshot before it to undo it and all that came later. "
+            mend = restore.capitalize()
+            if kind == "edit":
+                mend = (
+                    f"POST /edits/{edit}/retract takes it out and keeps the later ones; {restore}"
+                )
         super().__init__(
             f"The order {edit} is {status} already. {mend}GET /edits/{edit} shows how it ended.",
             edit=edit,

@@ -27,7 +27,8 @@ def request(tx: Tx, edit_id: str, *, if_match: str | None = None) -> Edit:
     require_head(locked_model(tx, edit.model_id).head_id, if_match)
     tx.session.refresh(edit, with_for_update={"key_share": True})
     if edit.status in edits.SETTLED:
-        raise OrderSettled(edit=edit_id, status=edit.status)
+        changed = edit.snapshot_id is not None and not edit.noop
+        raise OrderSettled(edit=edit_id, status=edit.status, kind=edit.kind, changed=changed)
     if edit.status == "queued" or not in_hand(tx, edit.model_id, edit.epoch):
         cancel(tx, edit)
     elif not edit.cancel_requested:

@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from app.services import models, snapshots
 from app.services.lineage import manifests
+from app.store.arrays import among
 from app.store.db import Tx
 from app.store.tables import Edit, Snapshot
 
@@ -24,17 +25,17 @@ class Difference:
 def between(tx: Tx, start: str, end: str) -> Difference:
     """Compare two manifests. Neither need be a prefix of the other."""
     found = manifests(tx, {start, end})
-    before, after = found[start].live, found[end].live
-    gone, new = set(before) - set(after), set(after) - set(before)
+    before, after = set(found[start].live), set(found[end].live)
+    gone, new = before - after, after - before
     deltas = {entry.edit for entry in found[start].entries} ^ {
         entry.edit for entry in found[end].entries
     }
-    wanted = select(Edit).where(Edit.id.in_(gone | new | deltas))
+    wanted = select(Edit).where(among(Edit.id, gone | new | deltas))
     rows = {edit.id: edit for edit in tx.session.scalars(wanted)}
     editors = {rows[order].editor for order in deltas}
     return Difference(
-        removed=[rows[edit] for edit in reversed(before) if edit in gone],
-        added=[rows[edit] for edit in after if edit in new],
+        removed=sorted((rows[edit] for edit in gone), key=lambda edit: -edit.ord),
+        added=sorted((rows[edit] for edit in new), key=lambda edit: edit.ord),
         of_weights=bool(editors - snapshots.TELLS - snapshots.KEEPS),
         of_prefaces=bool(editors & snapshots.TELLS),
         of_memories=bool(editors & snapshots.KEEPS),

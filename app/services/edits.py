@@ -1,7 +1,7 @@
 """Orders: look at one, list them, read what the journal says of one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from app.errors import EditNotFound
 from app.services import models
 from app.services.pages import Page, cut
+from app.store.arrays import among
 from app.store.db import Tx
 from app.store.journal import TAKEN_OUT
 from app.store.tables import Edit, JournalRow
@@ -26,10 +27,10 @@ def get(tx: Tx, edit_id: str) -> Edit:
     return found
 
 
-def these(tx: Tx, wanted: Sequence[str]) -> list[Edit]:
-    """Return some orders, as they are named."""
-    rows = {row.id: row for row in tx.session.scalars(select(Edit).where(Edit.id.in_(wanted)))}
-    return [rows[each] for each in wanted]
+def latest(tx: Tx, orders: Iterable[str], most: int) -> list[Edit]:
+    """Return the last of some orders, newest first."""
+    found = select(Edit).where(among(Edit.id, orders)).order_by(Edit.ord.desc())
+    return list(tx.session.scalars(found.limit(most)))
 
 
 def page(
@@ -71,7 +72,7 @@ def taken_out_by(tx: Tx, rows: Sequence[Edit]) -> dict[str, TakenOut]:
     if not gone:
         return {}
     lines = select(func.max(JournalRow.id)).where(
-        JournalRow.edit_id.in_(gone), JournalRow.event == TAKEN_OUT
+        among(JournalRow.edit_id, gone), JournalRow.event == TAKEN_OUT
     )
     last = select(JournalRow).where(JournalRow.id.in_(lines.group_by(JournalRow.edit_id)))
     return {

@@ -2,7 +2,8 @@
 
 live        an edit with a fact that stands: the head holds it, and no later one asks the same
 disturbed   a live one of which a standing fact was said once, and was not when it was last asked
-superseded  an applied edit whose every fact a later live one has written again
+superseded  an applied edit whose every fact a later live one has written again, or replaced; where
+            a retract or a restore has taken it out, there is nothing to supersede
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, null, select
+from sqlalchemy import ScalarSelect, func, null, or_, select
 from sqlalchemy.orm import aliased
 
-from app.errors import Json
+from app.errors import EditOfAnotherModel, Json
 from app.services import edits, models
 from app.services.standing import standing
 from app.store.db import Tx
-from app.store.tables import Edit, Fact, Snapshot
+from app.store.journal import TAKEN_OUT
+from app.store.tables import Edit, Fact, JournalRow, Snapshot
 from editing.guard import Guard
 
 Query = Any  # Select[...] of columns that only Postgres knows
@@ -62,9 +64,12 @@ class Health:
 
 
 def look(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Health:
-    """Look at a model. Lists are newest first; `after` shows edits older than that one."""
+    """Look at a model. Lists are newest first; `after` shows edits older than that one.
+
+    Raises ModelNotFound, EditNotFound, and EditOfAnotherModel.
+    """
     model = models.get(tx, model_id)
-    before = None if after is None else edits.get(tx, after).ord
+    before = None if after is None else _cursor(tx, model_id, after)
     live, disturbed, superseded = _live(model_id), _disturbed(model_id), _superseded(model_id)
     found_by = _members(tx, disturbed, before, limit)
     seen = _snapshots(tx, model_id, [one.by for one in found_by])
@@ -83,6 +88,13 @@ def look(tx: Tx, model_id: str, *, after: str | None, limit: int) -> Health:
         superseded=_members(tx, superseded, before, limit),
         snapshots=_promotions(tx, model_id, limit),
     )
+
+
+def _cursor(tx: Tx, model_id: str, after: str) -> int:
+    edit = edits.get(tx, after)
+    if edit.model_id != model_id:
+        raise EditOfAnotherModel(edit=after, model=model_id, owner=edit.model_id)
+    return edit.ord
 
 
 def _live(model_id: str) -> Query:
@@ -112,7 +124,22 @@ def _superseded(model_id: str) -> Query:
         .correlate(Fact)
         .scalar_subquery()
     )
-    return _by_edit(model_id, func.max(latest)).having(func.count() == func.count(latest))
+    other_words = (
+        select(owner.id)
+        .where(owner.id == Fact.replaced_by, owner.live)
+        .correlate(Fact)
+        .scalar_subquery()
+    )
+    by = func.coalesce(latest, other_words)
+    found = _by_edit(model_id, func.max(by)).having(func.count() == func.count(by))
+    return found.where(or_(Edit.live, _ended_by().in_(("edit", "compact"))))
+
+
+def _ended_by() -> ScalarSelect[str]:
+    """The kind of the order that has taken an edit out last."""
+    gone = JournalRow.edit_id == Edit.id, JournalRow.event == TAKEN_OUT
+    last = select(JournalRow.data["kind"].astext).where(*gone).order_by(JournalRow.id.desc())
+    return last.limit(1).correlate(Edit).scalar_subquery()
 
 
 def _by_edit(model_id: str, by: Query) -> Query:

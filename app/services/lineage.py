@@ -12,8 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from app.errors import SnapshotNotFound
+from app.store.arrays import among
 from app.store.db import Tx
 from app.store.tables import Blob, Edit, Snapshot
+from editing.catalogue import METHODS
 
 Json = dict[str, Any]
 
@@ -62,7 +64,10 @@ class Entry:
 
 
 def live_of(entries: Iterable[Entry]) -> list[str]:
-    """The edits that some entries hold and that none of them takes out, oldest first."""
+    """The edits that some entries hold and that none of them takes out, as the entries stand.
+
+    Oldest first, but for those that a compaction holds.
+    """
     known = list(entries)
     gone = {edit for entry in known for edit in entry.over}
     return [edit for entry in known for edit in entry.edits if edit not in gone]
@@ -87,7 +92,7 @@ class Manifest:
 
     @property
     def live(self) -> list[str]:
-        """The edits it holds that no later one has taken out, oldest first."""
+        """The edits it holds that no later one has taken out, as its entries stand."""
         return live_of(self.entries)
 
     @property
@@ -171,9 +176,21 @@ def written_by(tx: Tx, order: str) -> tuple[str | None, Json]:
     return editor, payload.get("hparams", {})
 
 
+def written_again_by(tx: Tx, edit: str) -> list[str]:
+    """Return the live edits whose repair has written facts of this one again, as facts of theirs.
+
+    Where a method has a way of its own for that, the facts have stayed those of the edit.
+    """
+    apart = Edit.editor.not_in([name for name, one in METHODS.items() if one.again])
+    repaired = Edit.report["repair"]["disturbed"].contains([{"edit": edit}])
+    model = select(Edit.model_id).where(Edit.id == edit).scalar_subquery()
+    found = select(Edit.id).where(Edit.model_id == model, Edit.live, Edit.id != edit)
+    return list(tx.session.scalars(found.where(apart, repaired).order_by(Edit.ord)))
+
+
 def bytes_of(tx: Tx, entries: Iterable[Entry]) -> int:
     """Return how many bytes the deltas of some entries take, each blob once."""
-    of_these = Blob.sha256.in_({entry.blob for entry in entries})
+    of_these = among(Blob.sha256, {entry.blob for entry in entries})
     counted = select(func.coalesce(func.sum(Blob.size), 0)).where(of_these)
     return int(tx.session.scalars(counted).one())
 
@@ -189,7 +206,7 @@ class _Part:
 
 def _ancestors(tx: Tx, snapshots: list[str]) -> dict[str, _Part]:
     """Read the given snapshots and everything they extend, each once."""
-    walked = select(Snapshot.id, Snapshot.extends_id).where(Snapshot.id.in_(snapshots))
+    walked = select(Snapshot.id, Snapshot.extends_id).where(among(Snapshot.id, snapshots))
     lineage = walked.cte("lineage", recursive=True)
     older = aliased(Snapshot)
     lineage = lineage.union(

@@ -55,7 +55,8 @@ def about(tx: Tx, model_id: str, answer: str, edit: str | None, snapshot: str | 
     else:
         # Those that are live in the asked snapshot: not all that are at the head are in it.
         after = snapshot or models.head_of(tx, model_id)
-        wanted = edits.these(tx, lineage.manifest(tx, after).live[: -LAST_EDITS - 1 : -1])
+        # In the order of their ordering: a compaction holds them in another one.
+        wanted = edits.latest(tx, lineage.manifest(tx, after).live, LAST_EDITS)
     facts, used = list[Json](), list[Edit]()
     for order in wanted:
         told = _facts(order)

@@ -16,6 +16,7 @@ from app.queue.messages import Settled
 from app.services import standing
 from app.services.lineage import Entry, manifest, without
 from app.store import journal
+from app.store.arrays import among, not_among
 from app.store.db import Tx
 from app.store.ids import new_id
 from app.store.journal import BROUGHT_BACK, TAKEN_OUT
@@ -95,7 +96,7 @@ def settle_edit(
     _promote(tx, model, edit, snapshot, epoch)
     edit.live = edit.kind == "edit"
     if removes or ends:
-        _taken_out(tx, model, edit, Edit.id.in_((*removes, *ends)))
+        _taken_out(tx, model, edit, among(Edit.id, (*removes, *ends)))
     standing.promoted(tx, edit, snapshot)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
@@ -274,8 +275,8 @@ def _live_now(tx: Tx, model: Model, by: Edit, live: Collection[str]) -> None:
 
     What the journal says here stands behind the end of the edits that it is about.
     """
-    _taken_out(tx, model, by, Edit.id.not_in(live))
-    back = update(Edit).where(Edit.model_id == model.id, ~Edit.live, Edit.id.in_(live))
+    _taken_out(tx, model, by, not_among(Edit.id, live))
+    back = update(Edit).where(Edit.model_id == model.id, ~Edit.live, among(Edit.id, live))
     for edit in tx.session.scalars(back.values(live=True).returning(Edit.id)).all():
         journal.append(tx, BROUGHT_BACK, model=model.id, edit=edit, by=by.id, kind=by.kind)
 

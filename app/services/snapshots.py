@@ -15,6 +15,7 @@ from app.services.lineage import manifests
 from app.services.pages import Page, cut
 from app.services.settle import locked_model, require_head
 from app.store import journal
+from app.store.arrays import among
 from app.store.db import Tx
 from app.store.tables import Edit, Snapshot
 from editing.catalogue import METHODS
@@ -28,7 +29,7 @@ KEEPS = frozenset(name for name, one in METHODS.items() if one.family == "side m
 class Content:
     """What a snapshot consists of."""
 
-    edits: list[str]  # the ids of those that are live in it, in order
+    edits: list[str]  # the ids of those that are live in it, oldest first
     taken_out: list[str]  # of those whose deltas it consists of too, and that nothing is left of
     preface: str  # what its in-context edits put before every prompt
 
@@ -62,9 +63,16 @@ def contents(tx: Tx, rows: Iterable[Snapshot]) -> dict[str, Content]:
         Edit.model_id.in_(set(owners.values())), Edit.editor.in_(TELLS), Edit.status == "applied"
     )
     texts = {edit: text or "" for edit, text in tx.session.execute(told)}
+    live = {name: one.live for name, one in found.items()}
+    # A manifest has them as its deltas stand; a compaction is one delta of many.
+    held = among(Edit.id, {edit for each in live.values() for edit in each})
+    ages = tx.session.execute(select(Edit.id, Edit.ord).where(held))
+    age = dict(iter(ages))
     return {
         name: Content(
-            one.live, one.taken_out, "".join(texts.get(entry.edit, "") for entry in one.entries)
+            sorted(live[name], key=lambda edit: age[edit]),
+            one.taken_out,
+            "".join(texts.get(entry.edit, "") for entry in one.entries),
         )
         for name, one in found.items()
     }

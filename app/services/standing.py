@@ -1,6 +1,7 @@
 """The facts of live edits: which a promotion is to ask for, and what it has found of them.
 
-standing    a fact of a live edit that no later live fact with the same question has written again
+standing    a fact of a live edit that no later live fact with the same question has written again,
+            and that no later edit has replaced in other words, as its editor says
 sample      all standing facts about the subjects of an order (the latest of them, should they be
             very many), and of others a stretch of the live edits in an order of chance, which the
             order's id chooses: the same at every attempt, and found by an index
@@ -11,7 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
@@ -68,12 +81,16 @@ def sample(
 
 
 def standing(but: str = "") -> ColumnElement[bool]:
-    """Say of a fact of a live edit that no later live fact asks the same, those of `but` aside."""
+    """Say of a fact of a live edit that it is not replaced and no later live fact asks the same.
+
+    Those of `but` ask nothing.
+    """
     other, owner = aliased(Fact), aliased(Edit)
     later = or_(other.ord > Fact.ord, and_(other.ord == Fact.ord, other.number > Fact.number))
     again = select(other.edit_id).join(owner, owner.id == other.edit_id)
     same = other.model_id == Fact.model_id, other.ask == Fact.ask
-    return ~exists(again.where(*same, later, owner.live, owner.id != but))
+    asked_again = exists(again.where(*same, later, owner.live, owner.id != but))
+    return and_(Fact.replaced_by.is_(None), ~asked_again)
 
 
 def promoted(tx: Tx, edit: Edit, snapshot: Snapshot) -> None:
@@ -83,24 +100,37 @@ def promoted(tx: Tx, edit: Edit, snapshot: Snapshot) -> None:
     if edit.kind == "edit":
         said = [bool(row.get("answers")) for row in report.get("requests", [])]
         _write(tx, edit, snapshot.seq, said)
+        _replace(tx, edit.id, report.get("live", {}).get("replaced", []))
     asked: list[Json] = report.get("live", {}).get("asked", [])
-    found = [
-        {"edit": one["edit"], "at": one["fact"], "now": one["now"]}
-        for one in asked
-        if one["now"] or one["before"]  # what was not said before is not disturbed now
-    ]
+    sure = [one for one in asked if one["now"] or one["before"]]
+    # Not said before either: that is a loss where an earlier promotion, which drew others, was told
+    # so by nobody. What was never said is none.
+    silent = [one for one in asked if not (one["now"] or one["before"])]
+    for some, which in ((sure, true()), (silent, Fact.held.is_(True))):
+        _found(tx, snapshot.seq, some, which)
+
+
+def _found(tx: Tx, seq: int, asked: Sequence[Json], which: ColumnElement[bool]) -> None:
+    found = [{"edit": one["edit"], "at": one["fact"], "now": one["now"]} for one in asked]
     if found:
-        ours = update(Fact).where(Fact.edit_id == bindparam("edit"), Fact.number == bindparam("at"))
-        values = {"held": bindparam("now"), "asked_seq": snapshot.seq}
-        tx.session.connection().execute(ours.values(values), found)
+        this = Fact.edit_id == bindparam("edit"), Fact.number == bindparam("at")
+        values = {"held": bindparam("now"), "asked_seq": seq}
+        tx.session.connection().execute(update(Fact).where(*this, which).values(values), found)
 
 
 def restored(tx: Tx, model: Model, snapshot: Snapshot, source: str) -> None:
-    """Behind a restore what later states were asked says nothing: forget it."""
+    """Behind a restore what later states were asked says nothing: forget it.
+
+    Replaced is what was replaced on the way to the state that is restored, and nothing else.
+    """
     older = tx.session.get_one(Snapshot, source)
     snapshot.health = older.health
     later = update(Fact).where(Fact.model_id == model.id, Fact.asked_seq > older.seq)
     tx.session.execute(later.values(held=None, asked_seq=None))
+    replaced = update(Fact).where(Fact.model_id == model.id, Fact.replaced_by.is_not(None))
+    tx.session.execute(replaced.values(replaced_by=None))
+    for edit, facts in _replaced_before(tx, source):
+        _replace(tx, edit, facts)
 
 
 def summary(report: Mapping[str, Any]) -> Json | None:
@@ -134,6 +164,29 @@ def _write(tx: Tx, edit: Edit, seq: int, said: Sequence[bool]) -> None:
     ]
     if rows:
         tx.session.execute(insert(Fact), rows)
+
+
+def _replace(tx: Tx, edit: str, facts: Sequence[Json]) -> None:
+    if facts:
+        this = Fact.edit_id == bindparam("owner"), Fact.number == bindparam("at")
+        gone = [{"owner": one["edit"], "at": one["fact"]} for one in facts]
+        written = update(Fact).where(*this).values(replaced_by=edit)
+        tx.session.connection().execute(written, gone)
+
+
+def _replaced_before(tx: Tx, snapshot: str) -> Iterable[tuple[str, list[Json]]]:
+    """The orders on the way to a snapshot that have replaced live facts, and which."""
+    replaced = Snapshot.report["live"]["replaced"]
+    before = case((Snapshot.kind == "restore", Snapshot.source_id), else_=Snapshot.parent_id)
+    step = select(Snapshot.id, before.label("before"))
+    way = step.where(Snapshot.id == snapshot).cte("way", recursive=True)
+    way = way.union(step.join(way, Snapshot.id == way.c.before))
+    found: Any = tx.session.execute(
+        select(Snapshot.edit_id, replaced)
+        .join(way, way.c.id == Snapshot.id)
+        .where(func.jsonb_array_length(replaced) > 0)
+    )
+    return [(edit, facts) for edit, facts in found]
 
 
 def _facts(model_id: str) -> Any:  # noqa: ANN401  (Select[...], of JSON)

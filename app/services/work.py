@@ -3,7 +3,7 @@
 The worker calls these in short transactions of its own; none is open while the model computes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -19,6 +19,7 @@ from app.services.lineage import (
     manifest,
     requests_of,
     without,
+    written_again_by,
     written_by,
 )
 from app.services.settle import (
@@ -79,6 +80,7 @@ __all__ = [
     "settle_without",
     "unclaim",
     "without",
+    "written_again_by",
     "written_by",
 ]
 
@@ -102,7 +104,12 @@ class Claimed:
     attempts: int
     dry_run: bool  # compute and measure, keep nothing
     target: str | None = None  # the edit that a retract takes out
-    guard: Guard = field(default_factory=Guard)  # of the model, and over it the order's own
+    guards: tuple[Json | None, ...] = ()  # the model's, and over it the order's own, as stored
+
+    @property
+    def guard(self) -> Guard:
+        """What judges it. Raises InvalidGuard: what was stored once need not be known any more."""
+        return Guard.of(*self.guards)
 
 
 def model_loading(tx: Tx, model_id: str) -> Model:
@@ -266,5 +273,5 @@ def _take(tx: Tx, edit: Edit, model: Model, epoch: int) -> Claimed:
         attempts=edit.attempts,
         dry_run=edit.dry_run,
         target=next(iter(payload.get("targets", [])), None),
-        guard=Guard.of(model.guard, payload.get("guard")),
+        guards=(model.guard, payload.get("guard")),
     )

@@ -140,7 +140,8 @@ class Fact(Base):
     """One fact of an applied edit. Names are kept as hashes: an index takes no long text.
 
     `held` is what the latest promotion that asked for it has found: the model says it, or did and
-    does not any more; None where no promotion knows.
+    does not any more; None where no promotion knows. `replaced_by` is an order on the way to the
+    head that has taken it out for a fact of its own, however that is worded.
     """
 
     __tablename__ = "facts"
@@ -159,6 +160,7 @@ class Fact(Base):
     object: Mapped[str]
     held: Mapped[bool | None]
     asked_seq: Mapped[int | None] = mapped_column(BigInteger)  # the snapshot that asked last
+    replaced_by: Mapped[str | None] = mapped_column(ForeignKey("edits.id"))
 
 
 class Snapshot(Base):

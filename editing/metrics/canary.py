@@ -3,8 +3,10 @@
 perplexity_ratio  on the neutral texts, over that of the untouched model (METRICS 7)
 norm_ratio        the largest |W| / |W0| of an edited weight (EDITORS 5.9)
 distinct          different trigrams of words in a few greedy texts, over those of the untouched
-                  model, since small models repeat themselves anyway
+                  model, since small models repeat themselves anyway; a text without any has none
 finite            whether all of this is a number
+
+Each with its value before: what a model was already is not this order's doing.
 """
 
 import math
@@ -47,8 +49,9 @@ def measure_canary(
         found = yield from under(view, State(), _distinct(view))
         view.remembered[_BASE] = torch.tensor(math.nan if found is None else found)
     usual = float(view.remembered[_BASE])
+    was = yield from _distinct(view)
     share = yield from under(view, after, _distinct(view))
-    varied = None if share is None or not usual > 0 else share / usual
+    varied = _over(share, usual)
     return {
         "perplexity_ratio": {
             "value": now.perplexity / base,
@@ -63,17 +66,23 @@ def measure_canary(
         "distinct": {
             "value": varied,
             "n": 0 if varied is None else len(PROMPTS),
-            "before": None,
+            "before": _over(was, usual),
         },
         "finite": all(map(math.isfinite, (now.perplexity, now.kl, now.norm_ratio))),
     }
 
 
-def distinct_share(texts: Sequence[str], n: int = _N) -> float | None:
-    """Different n-grams of words over all of them, text by text; None where there are none."""
+def distinct_share(texts: Sequence[str], n: int = _N) -> float:
+    """Different n-grams of words among those of a text, in the mean; 0 for a text without any."""
     grams = [list(zip(*(words(text)[i:] for i in range(n)), strict=False)) for text in texts]
-    every = sum(map(len, grams))
-    return sum(len(set(each)) for each in grams) / every if every else None
+    return sum(len(set(each)) / len(each) for each in grams if each) / len(texts)
+
+
+def _over(share: float | None, usual: float) -> float | None:
+    """A share over that of base; None where one of them was not measured."""
+    if share is None or math.isnan(usual):
+        return None
+    return share / usual if usual else 1.0  # a base that says nothing has nothing to lose
 
 
 def _distinct(view: "ModelView") -> Generator[Step, None, float | None]:

@@ -11,6 +11,7 @@ from errata.health_results import Health, Member
 
 Json = Mapping[str, Any]
 _SHOWN = 8  # facts of one edit
+_CHANGES = ("kl", "neighborhood_loss")  # judged by how much worse they are than before
 
 
 def put_health(out: Console, found: Health) -> None:
@@ -39,8 +40,10 @@ def put_breaches(out: Console, report: Json) -> None:
         return
     out.print(f"the guard says {judged['verdict']}:", markup=False)
     for each in judged["breaches"]:
+        by = "worse by " if each["what"] in _CHANGES else ""
         measured, limit = number(each["measured"]), number(each["threshold"])
-        text = f"  {each['at']} is {measured}, the threshold {limit} (n {each['n']})"
+        was = "" if each.get("before") is None else f", before {number(each['before'])}"
+        text = f"  {each['at']} is {by}{measured}{was}, the threshold {limit} (n {each['n']})"
         out.print(text, soft_wrap=True, markup=False)
 
 

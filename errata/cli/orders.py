@@ -263,6 +263,9 @@ def show(order: Order) -> None:
             would = "would be" if order.dry_run else "is"
             said = _TAKEN_OUT[taken["how"]].format(taken["edit"], would)
             out.print(said, soft_wrap=True, markup=False)
+            if again := taken.get("written_again_by"):
+                told = f"a repair wrote its facts again, with {', '.join(again)}"
+                out.print(told, soft_wrap=True, markup=False)
         if gained := order.report.get("compact"):
             out.print(_compacted(gained), soft_wrap=True, markup=False)
         health_tables.put_breaches(out, order.report)

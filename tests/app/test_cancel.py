@@ -42,6 +42,20 @@ def test_a_queued_order_is_cancelled_at_once_and_the_queue_goes_on(hands: Hands)
         cancelled(hands, first)
 
 
+def test_what_is_applied_can_be_taken_back_otherwise(hands: Hands) -> None:
+    base = hands.head.id
+    edit, _ = hands.edit()
+    with pytest.raises(OrderSettled, match=f"POST /edits/{edit}/retract .*; restore the snapshot"):
+        cancelled(hands, edit)
+    restore, _ = hands.restore(base)
+    with pytest.raises(OrderSettled, match="Restore the snapshot before it"):
+        cancelled(hands, restore)
+    tried = hands.order(dry_run=True)
+    hands.settle(hands.take())
+    with pytest.raises(OrderSettled, match=r"is applied already\. GET"):
+        cancelled(hands, tried)
+
+
 def test_a_running_order_stops_when_its_worker_hears_of_it(hands: Hands) -> None:
     hands.order()
     head, order = hands.head.id, hands.take()

@@ -4,6 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.services import work
+from app.services.probe import about
 from tests.app.hands import MODEL, Hands, put
 
 
@@ -23,10 +24,16 @@ def test_its_edits_stay_live_and_others_keep_their_deltas(hands: Hands, client: 
     assert (hands.head.kind, hands.head.depth) == ("compact", 2)
     assert not hands.look(order).live
     shown = client.get(f"/snapshots/{snapshot}").json()
-    assert (shown["edits"], shown["taken_out"]) == ([other, one, two], [])
+    assert (shown["edits"], shown["taken_out"]) == ([one, other, two], [])
     between = client.get(f"/snapshots/{before}/diff").json()
     assert (between["removed"], [each["id"] for each in between["added"]]) == ([], [two])
     assert between["same_weights"] is False
+    with hands.database.tx() as tx:
+        asked = about(tx, MODEL, "football", None, snapshot)
+    assert [fact["edit"] for fact in asked["facts"]] == [two, other, one]
+    assert asked["before"] == hands.look(one).parent_id
+    undone = client.get(f"/snapshots/{snapshot}/diff", params={"to": hands.look(one).parent_id})
+    assert [each["id"] for each in undone.json()["removed"]] == [two, other, one]
 
 
 def test_it_extends_the_latest_snapshot_without_what_it_holds(hands: Hands) -> None:

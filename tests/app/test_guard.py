@@ -25,17 +25,23 @@ def order(hands: Hands, *requests: Json) -> str:
         return submit.submit(tx, asked, limit=1000).id
 
 
-def measured(asked: list[Json] | None = None, breaches: list[Json] | None = None) -> Json:
+def measured(
+    asked: list[Json] | None = None,
+    breaches: list[Json] | None = None,
+    *,
+    answers: bool = True,
+    replaced: list[Json] | None = None,
+) -> Json:
     """A report as a promotion makes it, as far as health reads it."""
     one = {"value": 1.0, "n": 1, "before": 1.0}
     return {
-        "requests": [{"answers": True}],
+        "requests": [{"answers": answers}],
         "drift": {"kl": {**one, "value": 0.25}},
         "canary": {
             **dict.fromkeys(("perplexity_ratio", "norm_ratio", "distinct"), one),
             "finite": True,
         },
-        "live": {"asked": asked or []},
+        "live": {"asked": asked or [], "replaced": replaced or []},
         "guard": {"verdict": "warn" if breaches else "passed", "breaches": breaches or []},
     }
 
@@ -209,7 +215,7 @@ def test_live_disturbed_and_superseded_edits_are_told(hands: Hands, client: Test
     bad = applied(
         hands,
         {**FACT, "subject": "Spain"},
-        asked=[found(first, 1, before=True, now=False), found(new, 0, before=False, now=False)],
+        asked=[found(first, 1, before=True, now=False)],
         breaches=[{"what": "kl", "at": "drift.kl"}],
     )
     said = health(client)
@@ -227,6 +233,84 @@ def test_live_disturbed_and_superseded_edits_are_told(hands: Hands, client: Test
     # Asked again, it may be well again.
     applied(hands, ITALY | {"subject": "Peru"}, asked=[found(first, 1, before=False, now=True)])
     assert health(client)["disturbed"] == []
+
+
+def test_a_loss_that_no_promotion_has_seen_happen_is_told_once_it_is_found(
+    hands: Hands, client: TestClient
+) -> None:
+    victim = applied(hands, FACT)
+    applied(hands, ITALY)  # it draws others, and does the damage
+    unsaid = applied(hands, LYON, answers=False)
+    asked = [found(edit, 0, before=False, now=False) for edit in (victim, unsaid)]
+    applied(hands, ITALY | {"subject": "Peru"}, asked=asked)
+    (hurt,) = health(client)["disturbed"]
+    assert (hurt["edit"], hurt["by"]) == (victim, hands.head.id)
+    # A later one asks again, and finds nothing new.
+    finder = hands.head.id
+    applied(hands, ITALY | {"subject": "Chad"}, asked=asked)
+    (hurt,) = health(client)["disturbed"]
+    assert (hurt["edit"], hurt["by"]) == (victim, finder)
+
+
+def test_what_was_replaced_in_other_words_stands_again_only_before_that(
+    hands: Hands, client: TestClient
+) -> None:
+    first = applied(hands, FACT, ITALY)
+    before = hands.head.id
+    second = applied(hands, LYON, replaced=[{"edit": first, "fact": 0}])
+    after = hands.head.id
+
+    def stands() -> Any:
+        return {one["edit"]: one["facts"] for one in health(client)["live"]}
+
+    assert stands() == {first: [1], second: [0]}
+    assert {(one.edit, one.number) for one in asked_for(hands)} == {(first, 1), (second, 0)}
+    hands.restore(before)
+    assert stands() == {first: [0, 1]}
+    third = applied(hands, FACT | {"subject": "Gaul"}, replaced=[{"edit": first, "fact": 1}])
+    assert stands() == {first: [0], third: [0]}
+    hands.restore(after)
+    assert stands() == {first: [1], second: [0]}
+    # What has replaced it is taken out: it does not come back by that.
+    hands.order_retract(second)
+    hands.settle(hands.take())
+    assert stands() == {first: [1]}
+    hands.restore(hands.head.id)
+    assert stands() == {first: [1]}
+
+
+def test_what_was_taken_out_is_superseded_by_nothing(hands: Hands, client: TestClient) -> None:
+    base = hands.head.id
+    restored = applied(hands, FACT)
+    hands.restore(base)
+    retracted = applied(hands, LYON)
+    kept = applied(hands, ITALY)
+    later = applied(hands, FACT, LYON, ITALY)
+    hands.order_retract(retracted)
+    hands.settle(hands.take())
+    assert [one["edit"] for one in health(client)["superseded"]] == [kept]
+    assert not {restored, retracted} & set(hands.live())
+    # Of an edit that a later one has ended, nothing is live either.
+    head = order(hands, {**ITALY, "target_new": "Rome"})
+    hands.take()
+    with hands.database.tx() as tx:
+        blob = put(tx, b"ended")
+        ends: Any = {"ends": (kept,), "fingerprint": "sha256:e", "timings": {}}
+        more = {"blob": blob, "epoch": hands.epoch, "report": measured()}
+        work.settle_edit(tx, head, **ends, **more)
+    (gone,) = health(client)["superseded"]
+    assert (gone["edit"], gone["by"], later in hands.live()) == (kept, head, True)
+
+
+def test_health_is_not_read_on_from_an_edit_of_another_model(
+    hands: Hands, client: TestClient
+) -> None:
+    other = Hands(hands.database, "other").register().own().load()
+    edit = other.order()
+    answer = client.get(f"/models/{MODEL}/health", params={"after": edit})
+    said = answer.json()
+    assert (answer.status_code, said["code"]) == (422, "edit-of-another-model")
+    assert (said["owner"], said["model"]) == ("other", MODEL)
 
 
 def test_a_restore_forgets_what_later_states_were_asked(hands: Hands, client: TestClient) -> None:

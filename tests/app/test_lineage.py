@@ -1,5 +1,6 @@
 """What a snapshot consists of, however one got there."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.services import work
+from app.services.work import Entry
 from app.store.db import Database
 from editing.errors import FingerprintMismatch
-from tests.app.hands import Hands
+from tests.app.hands import Hands, put
 
 
 def test_a_manifest_is_the_edits_in_order(hands: Hands) -> None:
@@ -86,6 +88,22 @@ def test_the_nearest_checkpoint_leaves_only_what_came_after_it(hands: Hands) -> 
 def test_a_long_lineage_is_one_query(hands: Hands) -> None:
     edits = [hands.edit()[0] for _ in range(40)]
     assert hands.manifest(hands.head.id) == edits
+
+
+def test_a_state_may_hold_more_edits_than_a_statement_takes_parameters(hands: Hands) -> None:
+    edit, _ = hands.edit("ledger")
+    many = (edit, *(f"edt_{number:026}" for number in range(70_000)))
+    hands.order_compact()
+    order = hands.take()
+    with hands.database.tx() as tx:
+        made = {"blob": put(tx, b"all of it"), "holds": many, "fingerprint": "sha256:all"}
+        ours: dict[str, Any] = {"epoch": hands.epoch, "report": {}, "timings": {}}
+        head = work.settle_without(tx, order.id, gone=(edit,), **made, **ours)
+    assert hands.live() == [edit]
+    hands.restore(head)
+    assert hands.live() == [edit]
+    with hands.database.tx() as tx:
+        assert work.bytes_of(tx, [Entry(each, each) for each in many]) == 0
 
 
 @settings(

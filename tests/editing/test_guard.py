@@ -1,9 +1,10 @@
 """The guard: what it takes, what it calls a breach, and what follows; and the canary's numbers."""
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from editing.delta import LowRank
 from editing.errors import InvalidGuard
 from editing.guard import Breach, Guard, judge, schema, verdict
+from editing.metrics import canary as canaries
 from editing.metrics.canary import distinct_share
 from editing.metrics.promotion import promotion_report
 from editing.metrics.standing import Asked, Live, live_report
@@ -22,6 +24,7 @@ from editing.run import finish
 from .facts import CAPITAL, OTHER_SPORT, SPORT, run
 
 Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
 
 
 def value(now: float | None, before: float | None = None, n: int = 10) -> Json:
@@ -93,6 +96,24 @@ def test_every_threshold_has_a_sentence_and_bounds() -> None:
         assert "enum" in each or {"minimum", "maximum"} <= set(each), name
 
 
+def test_the_page_has_the_bounds() -> None:
+    page = " ".join((ROOT / "docs/guard.md").read_text("utf-8").split())
+    told = page.partition("Bounds: ")[2].partition(". All but")[0]
+    found: dict[str, tuple[float, ...]] = {}
+    for part in told.split("; "):
+        (one,) = re.findall(r"(.+) from (\d+) to (\d+)", part)
+        names, low, high = one
+        found |= {name.strip("`"): (float(low), float(high)) for name in names.split(", ")}
+    properties: Any = schema()["properties"]
+    wanted = {
+        n: (one["minimum"], one["maximum"]) for n, one in properties.items() if "minimum" in one
+    }
+    assert found == wanted
+    for name in ("disturbed_count", "sample"):
+        with pytest.raises(InvalidGuard):
+            Guard.of({name: None})
+
+
 # ---- breaches --------------------------------------------------------------------------------
 
 
@@ -115,7 +136,7 @@ def test_a_good_report_passes_and_what_was_not_measured_is_no_breach() -> None:
         ({"live": live(same=1)}, "disturbed_share", 1.0),
         ({"live": live(others=5)}, "disturbed_share", 0.25),
         ({"drift": {"kl": value(0.5)}}, "kl", 0.5),
-        ({"canary": canary(perplexity_ratio=value(3.0))}, "perplexity_ratio", 3.0),
+        ({"canary": canary(perplexity_ratio=value(3.5))}, "perplexity_ratio", 3.5),
         ({"canary": canary(norm_ratio=value(1.6))}, "norm_ratio", 1.6),
         ({"canary": canary(distinct=value(0.1))}, "distinct", 0.1),
     ],
@@ -132,6 +153,28 @@ def test_a_number_beyond_its_threshold_is_a_breach_until_that_is_off(
     for part in found.at.split("."):
         at = at[part]
     assert at["n"] == found.n
+
+
+def test_an_order_answers_for_what_it_adds_and_not_for_what_stood_there() -> None:
+    worn = report(
+        drift={"kl": value(0.95, 0.9)},
+        canary=canary(
+            perplexity_ratio=value(4.0, 4.0), norm_ratio=value(1.8, 1.9), distinct=value(0.2, 0.2)
+        ),
+    )
+    assert judge(worn, Guard()) == ()
+    worse = report(
+        drift={"kl": value(1.05, 0.9)},
+        canary=canary(
+            perplexity_ratio=value(4.1, 4.0), norm_ratio=value(1.8, 1.7), distinct=value(0.1, 0.2)
+        ),
+    )
+    found = {one.what: one for one in judge(worse, Guard())}
+    assert list(found) == ["kl", "perplexity_ratio", "norm_ratio", "distinct"]
+    assert [one.before for one in found.values()] == [0.9, 4.0, 1.7, 0.2]
+    assert str(found["kl"]) == "drift.kl worse by 0.15 (before 0.9, threshold 0.1)"
+    assert str(found["distinct"]) == "canary.distinct 0.1 (before 0.2, threshold 0.5)"
+    assert found["kl"].to_dict()["before"] == 0.9
 
 
 def test_at_the_threshold_there_is_none() -> None:
@@ -247,5 +290,44 @@ def test_a_degenerate_model_is_seen(llama: ModelView) -> None:
 def test_repetition_is_the_share_of_different_trigrams() -> None:
     assert distinct_share(["a b c d", "a b c d"]) == 1.0
     assert distinct_share(["a a a a a a"]) == 0.25
-    assert distinct_share(["a b", ""]) is None
-    assert math.isclose(distinct_share(["a a a a", "a b c"]) or 0, 2 / 3)
+    assert distinct_share(["a a a a", "a b c"]) == 0.75
+
+
+def silenced(monkeypatch: pytest.MonkeyPatch, *, base: bool) -> None:
+    """What is asked of the canary is answered with nothing; by the untouched model, too."""
+    real = canaries.greedily
+
+    def greedily(view: ModelView, prompts: Any, tokens: int) -> Any:
+        texts, logits = yield from real(view, prompts, tokens)
+        silent = base or view.current.masters
+        return ["" if silent else "a b c d" for _ in texts], logits
+
+    monkeypatch.setattr(canaries, "greedily", greedily)
+
+
+def test_silence_is_no_variety(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert distinct_share(["a b", ""]) == 0.0
+    assert distinct_share(["a b c", ""]) == 0.5
+    silenced(monkeypatch, base=False)
+    found = measured(llama, scaled(llama, 1.01))
+    assert found["canary"]["distinct"] == {"value": 0.0, "n": 4, "before": 1.0}
+    assert whats(found) == {"distinct"}
+
+
+def test_a_base_that_says_nothing_itself_has_nothing_to_lose(
+    llama: ModelView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silenced(monkeypatch, base=True)
+    found = measured(llama, scaled(llama, 1.01))
+    assert found["canary"]["distinct"] == {"value": 1.0, "n": 4, "before": 1.0}
+    assert whats(found) == set()
+
+
+def test_what_is_served_is_measured_too(llama: ModelView) -> None:
+    worn = scaled(llama, 3.0)
+    llama.adopt(worn)
+    found = measured(llama, worn)
+    for name in ("perplexity_ratio", "norm_ratio", "distinct"):
+        each = found["canary"][name]
+        assert each["before"] == pytest.approx(each["value"], rel=1e-6), name
+    assert not {"norm_ratio", "distinct"} & whats(found)

@@ -148,8 +148,10 @@ def test_a_retract_that_is_only_tried_says_so(
     run: Callable[..., Result], answers: dict[str, Any]
 ) -> None:
     answers[f"/edits/{EDT}1/retract"] |= {"dry_run": True}
+    answers[f"/edits/{EDT}1/retract"]["report"]["retract"]["written_again_by"] = [f"{EDT}2"]
     told = run("retract", "1", "--dry-run").stdout
     assert f"{EDT}1 would be taken out" in told
+    assert f"wrote its facts again, with {EDT}2" in told
 
 
 def test_a_model_is_compacted_and_what_that_gained_is_told(

@@ -18,6 +18,7 @@ BREACH = {
     "threshold": 0.1,
     "n": 90,
     "collapse": False,
+    "before": 0.25,
 }
 MEMBER = {"edit": f"{EDT}1", "ord": 1, "editor": "rome", "facts": [0, 2], "by": f"{SNP}2"}
 STATE = {
@@ -124,5 +125,6 @@ def test_a_rejected_edit_says_why_and_ends_with_1(
     shown = run("edit", *flags, "--guard", "on_breach=repair", "--guard", "kl=0.1")
     assert shown.exit_code == 1
     assert bodies[0]["guard"] == {"on_breach": "repair", "kl": 0.1}
-    for word in ("is rejected", "It went too far.", f"again with {EDT}7", "drift.kl is 0.500"):
+    breach = "drift.kl is worse by 0.500, before 0.250, the threshold 0.100"
+    for word in ("is rejected", "It went too far.", f"again with {EDT}7", breach):
         assert word in shown.stdout, word

@@ -4,13 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from app.services import models
 from app.services.probe import about
+from app.store.tables import Fact
+from editing.delta import LowRank
+from editing.outcome import Outcome
+from tests.guards import LAX
 from tests.tiny import tiny_view
 from tests.workers.hands import Hands, take_over
 from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, SERENA, Queue
 from tests.workers.test_questions import answered
 from tests.workers.test_retract import apply
+from workers import compacting
 
 Json = dict[str, Any]
 
@@ -46,6 +53,8 @@ def test_one_delta_holds_what_many_held(queue: Queue, hands: Hands, tmp_path: Pa
     assert gained["bytes"]["value"] > 0
     assert len(report["requests"]) == 3
     assert report["drift"]["kl"]["n"] > 0
+    assert {one["edit"] for one in report["live"]["asked"]} == set(edits)
+    assert report["live"]["others"]["n"] == 3
     assert report["efficacy"]["accuracy"]["before"] == 1.0
     assert [entry.edit for entry in hands.host.lineage.entries] == [edits[1], order]
     assert sorted(hands.host.lineage.live) == sorted(edits)
@@ -117,3 +126,81 @@ def test_under_other_hparams_there_is_nothing_to_compact(queue: Queue, hands: Ha
     hands.work()
     failed = queue.edit(order)
     assert (failed.status, (failed.error or {})["code"]) == ("failed", "nothing-to-compact")
+
+
+# ---- the guard -------------------------------------------------------------------------------
+
+
+def clumsy(monkeypatch: pytest.MonkeyPatch, factor: float = -30.0) -> None:
+    """A compaction that writes something else than it was to write."""
+    real = compacting.compact
+
+    def compact(*given: Any) -> Any:
+        outcome = yield from real(*given)
+        deltas = {n: LowRank(factor * d.left, d.right) for n, d in outcome.changes.items()}
+        return Outcome(deltas, outcome.written, outcome.notes, holds=outcome.holds)
+
+    monkeypatch.setattr(compacting, "compact", compact)
+
+
+def guarded(queue: Queue, guard: Json) -> None:
+    with queue.database.tx() as tx:
+        models.set_guard(tx, MODEL, guard)
+
+
+@pytest.mark.parametrize(
+    ("guard", "what"),
+    [({"norm_ratio": 1.5}, "norm_ratio"), ({**LAX, "on_breach": "reject"}, "disturbed_share")],
+)
+def test_one_that_damages_the_model_is_rejected_and_kept_as_evidence(
+    queue: Queue, hands: Hands, monkeypatch: pytest.MonkeyPatch, guard: Json, what: str
+) -> None:
+    edit = write(queue, hands, LEBRON)
+    before, head = hands.host.view.audit(), hands.host.head
+    clumsy(monkeypatch)
+    guarded(queue, guard)
+    told, order = queue.compact(dry_run=True), queue.compact()
+    after = queue.order(SERENA, guard={**LAX, "on_breach": "warn"})
+    hands.work()
+    found = queue.edit(order)
+    assert (found.status, found.snapshot_id) == ("rejected", None)
+    assert found.error is not None
+    assert found.error["code"] == "guard-breached"
+    assert "compaction" in found.error["detail"]
+    assert what in {one["what"] for one in found.error["breaches"]}
+    assert (found.report or {})["guard"]["verdict"] == "reject"
+    assert (found.report or {})["compact"]["edits"] == 1
+    assert (queue.edit(told).report or {})["guard"]["verdict"] == "reject"
+    with queue.database.tx() as tx:
+        kept = Outcome.from_bytes(hands.bench.blobs.get(tx, str(found.evidence)))
+    assert kept.holds == (edit,)
+    assert (queue.edit(after).parent_id, queue.edit(after).status) == (head, "applied")
+    done(queue, hands, queue.restore(head))
+    assert hands.host.view.audit() == before
+
+
+def test_what_it_disturbs_is_told_where_it_is_only_warned_of(
+    queue: Queue, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = write(queue, hands, LEBRON)
+    clumsy(monkeypatch)
+    guarded(queue, {**LAX, "success": 1.0, "accuracy": 1.0, "kl": None, "neighborhood_loss": None})
+    report = done(queue, hands, queue.compact())
+    assert report["guard"]["verdict"] == "warn"
+    assert [one["what"] for one in report["guard"]["breaches"]] == ["disturbed_share"]
+    assert report["live"]["disturbed"] == [{"edit": edit, "facts": [0], "same_subject": False}]
+    with queue.database.tx() as tx:
+        fact = tx.session.scalars(select(Fact).where(Fact.edit_id == edit)).one()
+        assert (fact.held, fact.asked_seq) == (False, queue.lineage()[-1].seq)
+
+
+def test_without_a_sample_drift_and_canary_are_measured_all_the_same(
+    queue: Queue, hands: Hands
+) -> None:
+    write(queue, hands, LEBRON)
+    guarded(queue, {**LAX, "sample": 0})
+    report = done(queue, hands, queue.compact())
+    assert (report["requests"], report["live"]["asked"]) == ([], [])
+    assert report["drift"]["kl"]["n"] > 0
+    assert report["canary"]["finite"]
+    assert report["guard"]["verdict"] == "passed"

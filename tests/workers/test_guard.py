@@ -1,12 +1,13 @@
 """The guard on a worker: warn, reject and keep, repair once; and what a dry run says of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.services import models, retract
+from app.services import health, models, retract
 from editing import walk
 from editing.delta import LowRank
 from editing.editors.slots import NOTE as SLOTS
@@ -18,7 +19,7 @@ from tests.guards import LAX
 from tests.tiny import tiny_view
 from tests.workers.hands import Hands, take_over
 from tests.workers.shop import FRANCE, LEBRON, LEBRON_ASKS, MODEL, SERENA, Queue, Shop, ended
-from workers import guarded
+from workers import guarded, retracting
 from workers.failpoints import EXIT_CODE
 
 Json = dict[str, Any]
@@ -101,6 +102,17 @@ def test_what_the_model_says_already_is_not_judged(queue: Queue, hands: Hands) -
     assert (found.status, found.noop) == ("applied", True)
 
 
+def test_a_guard_that_is_not_known_any_more_fails_its_order_and_no_other(
+    queue: Queue, hands: Hands
+) -> None:
+    unknown = queue.order(LEBRON, guard={"loudness": 1})
+    after = queue.order(FRANCE)
+    hands.work()
+    failed = queue.edit(unknown)
+    assert (failed.status, (failed.error or {})["code"]) == ("failed", "invalid-guard")
+    assert queue.edit(after).status == "applied"
+
+
 # ---- repair ----------------------------------------------------------------------------------
 
 
@@ -144,6 +156,13 @@ def test_what_was_disturbed_is_solved_again_with_the_new_fact(
     assert len(found.report["requests"]) == 1
     assert says(hands) == "football"
     assert says(hands, "The capital of France is") == "Rome"
+    # What the repair wrote again is the later edit's: a retract of the first says whose.
+    with queue.database.tx() as tx:
+        taken, told = retract.retract(tx, first).id, retract.retract(tx, mended).id
+    hands.work()
+    (one, other) = ((queue.edit(order).report or {})["retract"] for order in (taken, told))
+    assert one == {"edit": first, "how": "dropped", "written_again_by": [mended]}
+    assert "written_again_by" not in other
 
 
 def test_a_repair_that_does_not_help_or_cannot_be_made_is_a_rejection(
@@ -194,16 +213,82 @@ def test_live_edits_are_asked_for_by_subject_and_by_chance(queue: Queue, hands: 
     assert report["live"]["same_subject"]["n"] == (1 if queue.edit(same).live else 0)
 
 
-def test_a_retract_is_judged_and_never_stopped(queue: Queue, hands: Hands) -> None:
-    edit = queue.order(LEBRON)
-    queue.order(FRANCE)
-    hands.work()
+def standing(queue: Queue) -> dict[str, bool]:
+    """The edits with a fact that stands, and whether all is well with it."""
     with queue.database.tx() as tx:
-        models.set_guard(tx, MODEL, STRICT)
+        found = health.look(tx, MODEL, after=None, limit=10)
+    hurt = {one.edit for one in found.disturbed}
+    return {one.edit: one.edit not in hurt for one in found.live}
+
+
+@pytest.mark.parametrize("editor", ["ledger", "memory"])
+def test_a_fact_that_is_replaced_in_other_words_is_not_disturbed(
+    queue: Queue, hands: Hands, editor: str
+) -> None:
+    said = {**LEBRON, "relation": "P641"}
+    other = {**said, "prompt": "Therefore we know. {} plays the sport of", "target_new": "tennis"}
+    layers = {"layers": [1, 3]} if editor == "ledger" else {}
+    first = queue.order(said, editor=editor, **layers)
+    hands.work()
+    before = queue.lineage()[-1].id
+    guard = {**LAX, "on_breach": "reject", "kl": None, "neighborhood_loss": None}
+    second = queue.order(other, editor=editor, guard=guard, **layers)
+    hands.work()
+    done = queue.edit(second)
+    assert done.status == "applied", done.error
+    live = (done.report or {})["live"]
+    assert live["replaced"] == [{"edit": first, "fact": 0}]
+    assert (live["asked"], live["same_subject"]["n"]) == ([], 0)
+    assert standing(queue) == {second: True}
+    with queue.database.tx() as tx:
+        (gone,) = health.look(tx, MODEL, after=None, limit=10).superseded
+    assert (gone.edit, gone.by) == (first, second)
+    queue.restore(before)
+    hands.work()
+    assert standing(queue) == {first: True}
+
+
+def test_a_retract_is_judged_and_never_stopped(
+    queue: Queue, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = queue.order(LEBRON, editor="memit-history")
+    hands.work()
+    real = retracting.retract
+
+    def clumsily(*given: Any) -> Any:
+        outcome = yield from real(*given)
+        changes = outcome.changes.items()
+        deltas = {name: LowRank(30 * one.left, one.right) for name, one in changes}
+        return replace(outcome, deltas=deltas)
+
+    monkeypatch.setattr(retracting, "retract", clumsily)
+    with queue.database.tx() as tx:
+        models.set_guard(tx, MODEL, {"on_breach": "reject"})
         taken = retract.retract(tx, edit).id
     hands.work()
     assert queue.edit(taken).status == "applied"
-    assert judged(queue, taken)["verdict"] == "warn"
+    said = judged(queue, taken)
+    assert said["verdict"] == "warn"
+    assert any(one["collapse"] for one in said["breaches"])
+
+
+def test_a_retract_that_takes_out_what_was_written_breaches_nothing(
+    queue: Queue, hands: Hands
+) -> None:
+    edit = queue.order(LEBRON)
+    hands.work()
+    with queue.database.tx() as tx:
+        models.set_guard(tx, MODEL, {**LAX, "success": 1.0, "accuracy": 1.0})
+        taken = retract.retract(tx, edit).id
+    hands.work()
+    report = queue.edit(taken).report or {}
+    assert report["efficacy"]["accuracy"]["value"] == 0.0
+    assert report["guard"] == {
+        "verdict": "passed",
+        "breaches": [],
+        "on_breach": "warn",
+        "on_collapse": "reject",
+    }
 
 
 @pytest.mark.parametrize("name", ["after_blob", "before_commit", "after_commit"])
