@@ -63,7 +63,8 @@ def promote(
     host, view = bench.host, bench.host.view
     blob = yield from bench.keep(outcome.to_bytes())
     bench.failpoint.passing("after_blob")
-    entry = Entry(order.id, blob, outcome.removes, outcome.ends, kind=order.kind)
+    ids = {"removes": outcome.removes, "ends": outcome.ends, "holds": outcome.holds}
+    entry = Entry(order.id, blob, **ids, kind=order.kind)
     lineage = host.lineage.extended(entry)
     checkpoint = yield from checkpointed(bench, after, lineage)
     made: Json = {
@@ -71,8 +72,7 @@ def promote(
         "blob": blob,
         "fingerprint": view.fingerprint(after),
         "checkpoint": checkpoint,
-        "removes": outcome.removes,
-        "ends": outcome.ends,
+        **ids,
     }
     snapshot = yield from bench.settle(
         lambda tx: work.settle_edit(tx, order.id, epoch=bench.epoch, **made)

@@ -15,8 +15,8 @@ from app.services import work
 from app.services.work import Claimed
 from editing import walk
 from editing.catalogue import METHODS
+from editing.editors.replaced import LOST
 from editing.metrics.counterfact import rivals
-from editing.metrics.standing import Live
 from editing.model.state import State
 from editing.request import EditRequest
 from editing.retract import retract
@@ -57,7 +57,12 @@ def _solved(bench: Bench, order: Claimed, plan: walk.Plan, watch: Stopwatch) -> 
         lambda: watch.timed(bench.failpoint.inside(retract(view, plan, host.history(), target)))
     )
     after = replayed(view, outcome)
-    end = yield from _end(bench, order, after, "exact", watch)
+    told: Json = {"edit": target, "how": "exact"}
+    if outcome.holds:
+        told["brought_back"] = list(outcome.holds)
+    if LOST in outcome.notes:
+        told[LOST] = outcome.notes[LOST]
+    end = yield from _end(bench, order, after, told, watch)
     if not order.dry_run:
         yield from promote(bench, order, outcome, after, end)
 
@@ -65,7 +70,7 @@ def _solved(bench: Bench, order: Claimed, plan: walk.Plan, watch: Stopwatch) -> 
 def _dropped(bench: Bench, order: Claimed, how: str, watch: Stopwatch) -> Work[None]:
     gone = (order.target or "",)
     after, lineage = yield from built_without(bench, order, gone, watch)
-    end = yield from _end(bench, order, after, how, watch)
+    end = yield from _end(bench, order, after, {"edit": order.target or "", "how": how}, watch)
     if not order.dry_run:
         yield from promote_anew(bench, order, after, lineage, {**end, "gone": gone})
 
@@ -92,20 +97,26 @@ def promote_anew(
     host.adopt(snapshot, after, lineage.extended(checkpoint=True) if checkpoint else lineage)
 
 
-def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch) -> Work[Json]:
-    """What became of the facts that are taken out and of those that stay; settles a dry run."""
+def _end(bench: Bench, order: Claimed, after: State, told: Json, watch: Stopwatch) -> Work[Json]:
+    """What became of the facts that are taken out and of those that stay; settles a dry run.
+
+    told: what is known of the retract itself, for its report.
+    """
     view, target = bench.host.view, order.target or ""
     asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
+    back: list[Json] = []
+    for edit in told.get("brought_back", ()):
+        back += yield from bench.ask(lambda tx, edit=edit: work.requests_of(tx, edit))
     # What stands when it is gone: also an earlier or later answer to the very same question.
     others = yield from live_facts(bench, order, asked, but=target)
     facts = [EditRequest.from_dict(fact) for fact in asked]
-    facts = yield from watch.timed(_with_old_answers(bench, facts, others))
+    says = [one.request for one in others] + [EditRequest.from_dict(fact) for fact in back]
+    facts = yield from watch.timed(_with_old_answers(bench, facts, says))
     report = yield from watch.timed(walk.promotion_report(view, facts, after, others))
     rows: Any = report["requests"]
     for row in rows:
         row["gone"] = not row["answers"]
         row["back"] = row["p_rival"] > row["p_new"]
-    told: Json = {"edit": target, "how": how}
     if again := (yield from bench.ask(lambda tx: work.written_again_by(tx, target))):
         told["written_again_by"] = again
     report["retract"] = told
@@ -116,14 +127,15 @@ def _end(bench: Bench, order: Claimed, after: State, how: str, watch: Stopwatch)
 
 
 def _with_old_answers(
-    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[Live]
+    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[EditRequest]
 ) -> Generator[Step, None, list[EditRequest]]:
     """The facts with the answer each should give way to.
 
-    What a live edit says to the question; else what was true; else what the untouched model says.
+    What a live edit says to the question, or one that is live again; else what was true; else what
+    the untouched model says.
     """
     view = bench.host.view
-    says = {one.request.question: one.request.target_new for one in standing}
+    says = {one.question: one.target_new for one in standing}
     asked = [fact for fact in facts if fact.perspective == "entity"]  # others have but one rival
     asked = [replace(one, target_true=says.get(one.question, one.target_true)) for one in asked]
     answers = iter((yield from under(view, State(), rivals(view, asked))))

@@ -29,7 +29,8 @@ class Entry:
 
     removes: earlier edits of the manifest that this one takes out of the weights, or parts of
     them, "edit#number"; ends: those of which nothing is live any more though they are not named
-    there as a whole; holds: the edits that a compaction has solved anew, in place of their own.
+    there as a whole; holds: the edits that a compaction has solved anew, in place of their own, or
+    that are live again by a retract.
     """
 
     edit: str
@@ -54,7 +55,7 @@ class Entry:
 
     @property
     def edits(self) -> tuple[str, ...]:
-        """The edits whose facts it holds: its own, or those of a compaction; none of a retract."""
+        """The edits whose facts it holds: its own, a compaction's, or what a retract brings."""
         return (self.edit,) if self.kind == "edit" else self.holds
 
     @property
@@ -64,13 +65,16 @@ class Entry:
 
 
 def live_of(entries: Iterable[Entry]) -> list[str]:
-    """The edits that some entries hold and that none of them takes out, as the entries stand.
+    """The edits that entries hold and that no later one takes out, as the entries stand.
 
-    Oldest first, but for those that a compaction holds.
+    Oldest first, but for those that a compaction holds, or a retract has brought back.
     """
-    known = list(entries)
-    gone = {edit for entry in known for edit in entry.over}
-    return [edit for entry in known for edit in entry.edits if edit not in gone]
+    live: dict[str, None] = {}
+    for entry in entries:
+        for edit in entry.over:
+            live.pop(edit, None)
+        live |= dict.fromkeys(entry.edits)
+    return list(live)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,17 +77,19 @@ def settle_edit(
     checkpoint: str | None = None,
     removes: tuple[str, ...] = (),
     ends: tuple[str, ...] = (),
+    holds: tuple[str, ...] = (),
 ) -> str:
     """Make an order's delta part of the head. Returns the new snapshot's id.
 
-    removes, ends: earlier edits that it takes out or ends, which are not live from here on.
+    removes, ends: earlier edits that it takes out or ends, which are not live from here on; holds:
+    those that a retract brings back, which are live again.
     """
     model, edit = _mine(tx, edit_id, epoch)
     _held(tx, blob, checkpoint)
     snapshot = Snapshot(
         kind=edit.kind,
         extends_id=edit.parent_id,
-        entries=[Entry(edit.id, blob, removes, ends, kind=edit.kind).stored],
+        entries=[Entry(edit.id, blob, removes, ends, holds, kind=edit.kind).stored],
         depth=_depth(tx, edit.parent_id) + 1,
         fingerprint=fingerprint,
         report=report,
@@ -97,6 +99,8 @@ def settle_edit(
     edit.live = edit.kind == "edit"
     if removes or ends:
         _taken_out(tx, model, edit, among(Edit.id, (*removes, *ends)))
+    if holds:
+        _brought_back(tx, model, edit, holds)
     standing.promoted(tx, edit, snapshot)
     _end(tx, edit, "applied", snapshot=snapshot.id, report=report, timings=timings)
     return snapshot.id
@@ -276,7 +280,11 @@ def _live_now(tx: Tx, model: Model, by: Edit, live: Collection[str]) -> None:
     What the journal says here stands behind the end of the edits that it is about.
     """
     _taken_out(tx, model, by, not_among(Edit.id, live))
-    back = update(Edit).where(Edit.model_id == model.id, ~Edit.live, among(Edit.id, live))
+    _brought_back(tx, model, by, live)
+
+
+def _brought_back(tx: Tx, model: Model, by: Edit, which: Collection[str]) -> None:
+    back = update(Edit).where(Edit.model_id == model.id, ~Edit.live, among(Edit.id, which))
     for edit in tx.session.scalars(back.values(live=True).returning(Edit.id)).all():
         journal.append(tx, BROUGHT_BACK, model=model.id, edit=edit, by=by.id, kind=by.kind)
 

@@ -101,6 +101,10 @@ def promoted(tx: Tx, edit: Edit, snapshot: Snapshot) -> None:
         said = [bool(row.get("answers")) for row in report.get("requests", [])]
         _write(tx, edit, snapshot.seq, said)
         _replace(tx, edit.id, report.get("live", {}).get("replaced", []))
+    elif edit.kind == "retract":  # what the edit that is gone had replaced stands by itself again
+        gone = edit.payload["targets"]
+        back = update(Fact).where(Fact.model_id == edit.model_id, Fact.replaced_by.in_(gone))
+        tx.session.execute(back.values(replaced_by=None))
     asked: list[Json] = report.get("live", {}).get("asked", [])
     sure = [one for one in asked if one["now"] or one["before"]]
     # Not said before either: that is a loss where an earlier promotion, which drew others, was told
@@ -175,18 +179,24 @@ def _replace(tx: Tx, edit: str, facts: Sequence[Json]) -> None:
 
 
 def _replaced_before(tx: Tx, snapshot: str) -> Iterable[tuple[str, list[Json]]]:
-    """The orders on the way to a snapshot that have replaced live facts, and which."""
+    """The edits on the way to a snapshot that have replaced live facts, and which.
+
+    Those that were taken back on that way have replaced nothing.
+    """
     replaced = Snapshot.report["live"]["replaced"]
     before = case((Snapshot.kind == "restore", Snapshot.source_id), else_=Snapshot.parent_id)
     step = select(Snapshot.id, before.label("before"))
     way = step.where(Snapshot.id == snapshot).cte("way", recursive=True)
     way = way.union(step.join(way, Snapshot.id == way.c.before))
+    orders = select(Edit.payload["targets"]).join(Snapshot, Snapshot.edit_id == Edit.id)
+    retracts = orders.join(way, way.c.id == Snapshot.id).where(Edit.kind == "retract")
+    gone = {target for targets in tx.session.scalars(retracts) for target in targets}
     found: Any = tx.session.execute(
         select(Snapshot.edit_id, replaced)
         .join(way, way.c.id == Snapshot.id)
         .where(func.jsonb_array_length(replaced) > 0)
     )
-    return [(edit, facts) for edit, facts in found]
+    return [(edit, facts) for edit, facts in found if edit not in gone]
 
 
 def _facts(model_id: str) -> Any:  # noqa: ANN401  (Select[...], of JSON)

@@ -37,7 +37,7 @@ PROMPTS = (
 )
 _TOKENS = 24
 _N = 3
-_BASE = "canary"
+_DISTINCT = "distinct trigrams"
 
 
 def measure_canary(
@@ -45,12 +45,12 @@ def measure_canary(
 ) -> Generator[Step, None, Json]:
     """The canary of `after`; `now` and `before` are the drift of it and of what is served."""
     base = perplexity(base_logprobs(view), neutral_gold(view))
-    if _BASE not in view.remembered:
-        found = yield from under(view, State(), _distinct(view))
-        view.remembered[_BASE] = torch.tensor(math.nan if found is None else found)
-    usual = float(view.remembered[_BASE])
-    was = yield from _distinct(view)
-    share = yield from under(view, after, _distinct(view))
+    if _DISTINCT not in view.remembered:
+        found = yield from _distinct(view, State())
+        view.remembered[_DISTINCT] = torch.tensor(math.nan if found is None else found)
+    usual = float(view.remembered[_DISTINCT])
+    was = yield from _distinct(view, view.current)
+    share = yield from _distinct(view, after)
     varied = _over(share, usual)
     return {
         "perplexity_ratio": {
@@ -85,10 +85,15 @@ def _over(share: float | None, usual: float) -> float | None:
     return share / usual if usual else 1.0  # a base that says nothing has nothing to lose
 
 
-def _distinct(view: "ModelView") -> Generator[Step, None, float | None]:
-    """Of what the model writes; None where a text before every prompt leaves no room for it."""
-    try:
-        texts, _ = yield from greedily(view, PROMPTS, _TOKENS)
-    except TextTooLong:
-        return None
-    return distinct_share(texts)
+def _distinct(view: "ModelView", state: State) -> Generator[Step, None, float | None]:
+    """Of what a state writes; None where a text before every prompt leaves no room for it.
+
+    The state keeps it: four texts a promotion are enough.
+    """
+    if _DISTINCT not in state.measured:
+        try:
+            texts, _ = yield from under(view, state, greedily(view, PROMPTS, _TOKENS))
+            state.measured[_DISTINCT] = distinct_share(texts)
+        except TextTooLong:
+            state.measured[_DISTINCT] = None
+    return state.measured[_DISTINCT]

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from editing.step import Step
 
 if TYPE_CHECKING:
     from editing.model.view import ModelView
+
+
+_DRIFT = "drift"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,12 @@ def neutral_gold(view: "ModelView") -> Tensor:
 def measure_drift(
     view: "ModelView", state: State, base_logprobs: Tensor
 ) -> Generator[Step, None, Drift]:
-    """Drift of what the view shows while this runs, which the caller says is `state`."""
+    """Drift of what the view shows while this runs, which the caller says is `state`.
+
+    The state keeps it, so that one is measured once.
+    """
+    if _DRIFT in state.measured:
+        return cast("Drift", state.measured[_DRIFT])
     logprobs, gold = neutral_logprobs(view)
     kl = (base_logprobs.exp() * (base_logprobs - logprobs)).sum(-1).mean()
     grown = [
@@ -95,7 +103,9 @@ def measure_drift(
         for name, master in state.masters.items()
     ]
     yield Step("measure", 1, 1)
-    return Drift(float(kl), perplexity(logprobs, gold), max(grown, default=1.0), len(gold))
+    found = Drift(float(kl), perplexity(logprobs, gold), max(grown, default=1.0), len(gold))
+    state.measured[_DRIFT] = found
+    return found
 
 
 def perplexity(logprobs: Tensor, gold: Tensor) -> float:

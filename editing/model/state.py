@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -22,7 +23,8 @@ class State:
     `masters` maps a weight's name to its value [d_out, d_in] in float32. What is served is a cast
     of it, kept in `served` once made, in the orientation and format of the checkpoint. `preface`
     stands before every prompt that the model is asked. `memories` maps a weight's name to what is
-    added to its answers; a weight without entries is not in it.
+    added to its answers; a weight without entries is not in it. `measured` keeps what was found of
+    the model in this state, by its name: what is served now was measured before it was.
     """
 
     masters: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -30,6 +32,7 @@ class State:
     digests: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     preface: str = ""
     memories: Mapping[str, Memory] = field(default_factory=dict[str, Memory])
+    measured: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @property
     def nbytes(self) -> int:

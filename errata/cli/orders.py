@@ -263,6 +263,12 @@ def show(order: Order) -> None:
             would = "would be" if order.dry_run else "is"
             said = _TAKEN_OUT[taken["how"]].format(taken["edit"], would)
             out.print(said, soft_wrap=True, markup=False)
+            if back := taken.get("brought_back"):
+                told = f"live again: {', '.join(back)}, which it had replaced"
+                out.print(told, soft_wrap=True, markup=False)
+            if lost := taken.get("not_brought_back"):
+                told = f"it had replaced what can no longer be said: {'; '.join(lost)}"
+                out.print(told, soft_wrap=True, markup=False)
             if again := taken.get("written_again_by"):
                 told = f"a repair wrote its facts again, with {', '.join(again)}"
                 out.print(told, soft_wrap=True, markup=False)

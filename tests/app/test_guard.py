@@ -271,12 +271,12 @@ def test_what_was_replaced_in_other_words_stands_again_only_before_that(
     assert stands() == {first: [0], third: [0]}
     hands.restore(after)
     assert stands() == {first: [1], second: [0]}
-    # What has replaced it is taken out: it does not come back by that.
+    # What has replaced it is taken out: its editor writes it again.
     hands.order_retract(second)
     hands.settle(hands.take())
-    assert stands() == {first: [1]}
+    assert stands() == {first: [0, 1]}
     hands.restore(hands.head.id)
-    assert stands() == {first: [1]}
+    assert stands() == {first: [0, 1]}
 
 
 def test_what_was_taken_out_is_superseded_by_nothing(hands: Hands, client: TestClient) -> None:

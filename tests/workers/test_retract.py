@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from editing import walk
 from editing.catalogue import METHODS
@@ -214,3 +215,50 @@ def test_a_dry_run_measures_and_keeps_nothing(queue: Queue, hands: Hands, editor
     assert done.report["requests"][0]["p_new"] < done.report["requests"][0]["p_new_before"]
     assert (hands.host.view.audit(), hands.host.head) == (before, head)
     assert queue.edit(edit).live
+
+
+@pytest.mark.parametrize("editor", ["ledger", "memory"])
+def test_what_it_had_replaced_is_live_again(
+    queue: Queue, hands: Hands, tmp_path: Path, editor: str
+) -> None:
+    hparams = GENTLE if editor == "ledger" else {}
+    first = apply(queue, hands, LEBRON, editor, **hparams)
+    before = hands.host.view.current
+    second = apply(queue, hands, {**LEBRON, "target_new": "tennis"}, editor, **hparams)
+    assert [queue.edit(edit).live for edit in (first, second)] == [False, True]
+    taken = queue.retract(second)
+    hands.work()
+    report = queue.edit(taken).report
+    assert report is not None
+    assert report["retract"] == {"edit": second, "how": "exact", "brought_back": [first]}
+    assert report["requests"][0]["rival"] == LEBRON["target_new"]
+    assert [queue.edit(edit).live for edit in (first, second)] == [True, False]
+    now = hands.host.view.current
+    for weight, master in before.masters.items():
+        assert float((now.masters[weight] - master).norm() / master.norm()) < 1e-6
+    for weight, memory in before.memories.items():
+        assert torch.equal(now.memories[weight].values, memory.values)
+    # A worker with nothing in memory comes to the same bits, and a retract of the first to base.
+    view = tiny_view(stats_folder=hands.host.view.stats.folder)
+    other = take_over(queue.database, view, MODEL, tmp_path)
+    assert other.host.view.audit() == hands.host.view.audit()
+    queue.retract(first)
+    other.work()
+    assert [queue.edit(edit).live for edit in (first, second)] == [False, False]
+    assert other.host.view.current.entries == 0
+    for weight in before.masters:
+        base = view.master(weight, State())
+        assert float((view.master(weight) - base).norm() / base.norm()) < 1e-5
+
+
+def test_a_restore_knows_what_was_brought_back(queue: Queue, hands: Hands) -> None:
+    first = apply(queue, hands, LEBRON, "ledger", **GENTLE)
+    second = apply(queue, hands, {**LEBRON, "target_new": "tennis"}, "ledger", **GENTLE)
+    replaced = queue.lineage()[-1].id
+    queue.retract(second)
+    hands.work()
+    back = queue.lineage()[-1].id
+    for snapshot, live in ((replaced, [False, True]), (back, [True, False])):
+        queue.restore(snapshot)
+        hands.work()
+        assert [queue.edit(edit).live for edit in (first, second)] == live
