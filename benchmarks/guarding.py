@@ -28,12 +28,13 @@ from benchmarks.poison import KINDS, Item, mixed
 from benchmarks.progress import Progress
 from benchmarks.questions import holding, questions
 from benchmarks.sequence import Chain, Work, bare
+from editing.editors.replaced import REPLACED
 from editing.errors import BadRequest, EditFailed, EditingError
 from editing.guard import Guard, judge, verdict
 from editing.metrics.promotion import promotion_report
 from editing.metrics.standing import Live
 from editing.outcome import Outcome
-from editing.repair import repair
+from editing.repair import Disturbed, repair
 from editing.request import EditRequest
 from editing.run import finish
 from editing.step import Step
@@ -108,18 +109,27 @@ class Guarded:
         return last.outcome
 
     def _tried(
-        self, solving: Work, request: EditRequest, live: Sequence[Live], *, again: bool = False
+        self,
+        solving: Work,
+        request: EditRequest,
+        live: Sequence[Live],
+        *,
+        anew: Sequence[Disturbed] = (),
     ) -> Any:  # noqa: ANN401 - a generator of Steps that ends with a _Try
         view = self.chain.view
         outcome = yield from solving
         after = view.after(Outcome.from_bytes(outcome.to_bytes()).deltas)
-        report: Json = yield from promotion_report(view, [request], after, live)
+        noted: Any = outcome.notes.get(REPLACED)  # of some methods a text of their own
+        told = noted if isinstance(noted, list) else []
+        over = {one["edit"] for one in told} - {edit for edit, _, _ in anew}
+        asked = [one for one in live if one.edit not in over]  # what it replaces is not disturbed
+        report: Json = yield from promotion_report(view, [request], after, asked)
         gone = {(one["edit"], n) for one in report["live"]["disturbed"] for n in one["facts"]}
         disturbed = [
             (one.edit, one.number, one.request) for one in live if (one.edit, one.number) in gone
         ]
         breaches = judge(report, self.guard)
-        said = verdict(breaches, self.guard, repairable=bool(disturbed) and not again)
+        said = verdict(breaches, self.guard, repairable=bool(disturbed) and not anew)
         return _Try(outcome, report, [one.to_dict() for one in breaches], said, disturbed)
 
     def _repaired(self, request: EditRequest, live: Sequence[Live], first: _Try) -> Any:  # noqa: ANN401
@@ -127,7 +137,7 @@ class Guarded:
         chain = self.chain
         work = repair(chain.view, chain.plan, chain.history, [bare(request)], first.disturbed)
         try:
-            return (yield from self._tried(work, request, live, again=True))
+            return (yield from self._tried(work, request, live, anew=first.disturbed))
         except EditingError:
             return replace(first, verdict="reject")
 
