@@ -15,8 +15,9 @@ from app.services import work
 from app.services.work import Claimed
 from editing import walk
 from editing.catalogue import METHODS
-from editing.editors.replaced import LOST
+from editing.editors.replaced import LOST, RETURNED
 from editing.metrics.counterfact import rivals
+from editing.metrics.standing import Live
 from editing.model.state import State
 from editing.request import EditRequest
 from editing.retract import retract
@@ -62,7 +63,8 @@ def _solved(bench: Bench, order: Claimed, plan: walk.Plan, watch: Stopwatch) -> 
         told["brought_back"] = list(outcome.holds)
     if LOST in outcome.notes:
         told[LOST] = outcome.notes[LOST]
-    end = yield from _end(bench, order, after, told, watch)
+    back: Any = outcome.notes.get(RETURNED, [])
+    end = yield from _end(bench, order, after, told, watch, back)
     if not order.dry_run:
         yield from promote(bench, order, outcome, after, end)
 
@@ -97,21 +99,26 @@ def promote_anew(
     host.adopt(snapshot, after, lineage.extended(checkpoint=True) if checkpoint else lineage)
 
 
-def _end(bench: Bench, order: Claimed, after: State, told: Json, watch: Stopwatch) -> Work[Json]:
+def _end(  # noqa: PLR0917 - each is one thing
+    bench: Bench,
+    order: Claimed,
+    after: State,
+    told: Json,
+    watch: Stopwatch,
+    returned: Sequence[Json] = (),
+) -> Work[Json]:
     """What became of the facts that are taken out and of those that stay; settles a dry run.
 
-    told: what is known of the retract itself, for its report.
+    told: what is known of the retract itself, for its report; returned: the facts, edit and number,
+    that are live again.
     """
     view, target = bench.host.view, order.target or ""
     asked = yield from bench.ask(lambda tx: work.requests_of(tx, target))
-    back: list[Json] = []
-    for edit in told.get("brought_back", ()):
-        back += yield from bench.ask(lambda tx, edit=edit: work.requests_of(tx, edit))
     # What stands when it is gone: also an earlier or later answer to the very same question.
     others = yield from live_facts(bench, order, asked, but=target)
+    others = [*others, *(yield from _live_again(bench, returned, others))]
     facts = [EditRequest.from_dict(fact) for fact in asked]
-    says = [one.request for one in others] + [EditRequest.from_dict(fact) for fact in back]
-    facts = yield from watch.timed(_with_old_answers(bench, facts, says))
+    facts = yield from watch.timed(_with_old_answers(bench, facts, others))
     report = yield from watch.timed(walk.promotion_report(view, facts, after, others))
     rows: Any = report["requests"]
     for row in rows:
@@ -120,14 +127,30 @@ def _end(bench: Bench, order: Claimed, after: State, told: Json, watch: Stopwatc
     if again := (yield from bench.ask(lambda tx: work.written_again_by(tx, target))):
         told["written_again_by"] = again
     report["retract"] = told
+    live: Any = report["live"]
+    live["returned"] = [{"edit": one["edit"], "fact": one["number"]} for one in returned]
     end: Json = {"report": warned(report, order.guard), "timings": watch.report()}
     if order.dry_run:
         yield from tell(bench, order, end)
     return end
 
 
+def _live_again(bench: Bench, returned: Sequence[Json], others: Sequence[Live]) -> Work[list[Live]]:
+    """The facts that are live again, of those that are not among the live ones already."""
+    known = {(one.edit, one.number) for one in others}
+    found: list[Live] = []
+    for one in returned:
+        edit, number = one["edit"], one["number"]
+        if (edit, number) not in known:
+            asked = yield from bench.ask(lambda tx, edit=edit: work.requests_of(tx, edit))
+            found.append(
+                Live(EditRequest.from_dict(asked[number]), edit, number, same_subject=True)
+            )
+    return found
+
+
 def _with_old_answers(
-    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[EditRequest]
+    bench: Bench, facts: Sequence[EditRequest], standing: Sequence[Live]
 ) -> Generator[Step, None, list[EditRequest]]:
     """The facts with the answer each should give way to.
 
@@ -135,7 +158,7 @@ def _with_old_answers(
     the untouched model says.
     """
     view = bench.host.view
-    says = {one.question: one.target_new for one in standing}
+    says = {one.request.question: one.request.target_new for one in standing}
     asked = [fact for fact in facts if fact.perspective == "entity"]  # others have but one rival
     asked = [replace(one, target_true=says.get(one.question, one.target_true)) for one in asked]
     answers = iter((yield from under(view, State(), rivals(view, asked))))

@@ -103,7 +103,8 @@ class Manifest:
     def taken_out(self) -> list[str]:
         """The edits whose deltas it consists of too, and that a later one has taken out."""
         live = set(self.live)
-        return [edit for entry in self.entries for edit in entry.edits if edit not in live]
+        held = (edit for entry in self.entries for edit in entry.edits if edit not in live)
+        return list(dict.fromkeys(held))
 
     @property
     def after_checkpoint(self) -> tuple[Entry, ...]:

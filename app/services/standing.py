@@ -101,10 +101,7 @@ def promoted(tx: Tx, edit: Edit, snapshot: Snapshot) -> None:
         said = [bool(row.get("answers")) for row in report.get("requests", [])]
         _write(tx, edit, snapshot.seq, said)
         _replace(tx, edit.id, report.get("live", {}).get("replaced", []))
-    elif edit.kind == "retract":  # what the edit that is gone had replaced stands by itself again
-        gone = edit.payload["targets"]
-        back = update(Fact).where(Fact.model_id == edit.model_id, Fact.replaced_by.in_(gone))
-        tx.session.execute(back.values(replaced_by=None))
+    _replace(tx, None, report.get("live", {}).get("returned", []))
     asked: list[Json] = report.get("live", {}).get("asked", [])
     sure = [one for one in asked if one["now"] or one["before"]]
     # Not said before either: that is a loss where an earlier promotion, which drew others, was told
@@ -170,7 +167,8 @@ def _write(tx: Tx, edit: Edit, seq: int, said: Sequence[bool]) -> None:
         tx.session.execute(insert(Fact), rows)
 
 
-def _replace(tx: Tx, edit: str, facts: Sequence[Json]) -> None:
+def _replace(tx: Tx, edit: str | None, facts: Sequence[Json]) -> None:
+    """Say which order has replaced facts; None: they are live again."""
     if facts:
         this = Fact.edit_id == bindparam("owner"), Fact.number == bindparam("at")
         gone = [{"owner": one["edit"], "at": one["fact"]} for one in facts]
@@ -179,24 +177,27 @@ def _replace(tx: Tx, edit: str, facts: Sequence[Json]) -> None:
 
 
 def _replaced_before(tx: Tx, snapshot: str) -> Iterable[tuple[str, list[Json]]]:
-    """The edits on the way to a snapshot that have replaced live facts, and which.
-
-    Those that were taken back on that way have replaced nothing.
-    """
-    replaced = Snapshot.report["live"]["replaced"]
+    """The facts that are replaced in a snapshot, by the order that did it."""
+    live = Snapshot.report["live"]
     before = case((Snapshot.kind == "restore", Snapshot.source_id), else_=Snapshot.parent_id)
     step = select(Snapshot.id, before.label("before"))
     way = step.where(Snapshot.id == snapshot).cte("way", recursive=True)
     way = way.union(step.join(way, Snapshot.id == way.c.before))
-    orders = select(Edit.payload["targets"]).join(Snapshot, Snapshot.edit_id == Edit.id)
-    retracts = orders.join(way, way.c.id == Snapshot.id).where(Edit.kind == "retract")
-    gone = {target for targets in tx.session.scalars(retracts) for target in targets}
-    found: Any = tx.session.execute(
-        select(Snapshot.edit_id, replaced)
+    told: Any = tx.session.execute(
+        select(Snapshot.edit_id, live["replaced"], live["returned"])
         .join(way, way.c.id == Snapshot.id)
-        .where(func.jsonb_array_length(replaced) > 0)
+        .where(live.has_key("replaced") | live.has_key("returned"))
+        .order_by(Snapshot.seq)
     )
-    return [(edit, facts) for edit, facts in found if edit not in gone]
+    by: dict[tuple[str, int], str] = {}
+    for edit, replaced, returned in told:
+        by |= {(one["edit"], one["fact"]): edit for one in replaced or ()}
+        for one in returned or ():
+            by.pop((one["edit"], one["fact"]), None)
+    found: dict[str, list[Json]] = {}
+    for (owner, number), edit in by.items():
+        found.setdefault(edit, []).append({"edit": owner, "fact": number})
+    return found.items()
 
 
 def _facts(model_id: str) -> Any:  # noqa: ANN401  (Select[...], of JSON)

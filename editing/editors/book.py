@@ -83,7 +83,7 @@ class Book:
         anew: live facts that are searched again even if nothing touches them.
         """
         old = [fact for fact in replaced(self.facts, new) if fact not in gone]
-        over = {*gone, *old}
+        over = dict.fromkeys((*gone, *old))
         near = yield from self._near(new)
         # No value says these and what shares their key.
         apart = [fact for fact in anew if fact in self._late and fact not in over]
@@ -162,6 +162,16 @@ class Book:
         late = (slot for slot in self.slots.values() if slot.key_at == "prompt_last")
         return {fact for slot in late for fact in slot.facts}
 
+    def meet(self, old: Sequence[Slot], rest: Sequence[Slot]) -> bool:
+        """Whether slots that are not live have (nearly) a key of some that are."""
+        keys = [slot.bare for slot in old if slot.key_at == "subject_last"]
+        names = {slot.name for slot in rest}
+        live = bare_keys(self.history, self.made_by).but({*self.slots} - names)
+        if not keys or live.keys is None or self.hparams.merge_above is None:
+            return False
+        close = torch.cat(keys, dim=1).mT @ live.keys
+        return bool((close >= self.hparams.merge_above - 1e-9).any())
+
     def _plan(
         self,
         new: Sequence[Fact],
@@ -197,6 +207,7 @@ class Book:
     def _written(self, plan: _Rewriting) -> Generator[Step, None, tuple[list[Outcome], list[Fact]]]:
         """Take slots out and write facts; also the facts that no joint value says."""
         parts: list[Outcome] = []
+        self.lengths = []  # of an earlier try that came to nothing
         if plan.out:
             parts.append((yield from self.joint.without(plan.out)))
         if not plan.facts:

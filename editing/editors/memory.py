@@ -43,7 +43,7 @@ from .facts import Fact, conflict, ended, last_word, replaced, told_of
 from .gates import SAME, Gates, Keys, nearest_outside, openings
 from .keys import KeyReader
 from .merging import merged
-from .replaced import REPLACED, anew, left_out, taken_back, untouched
+from .replaced import REPLACED, left_out, returned, taken_back, untouched
 from .zsearch import Found, find_delta
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def without(
     gone = [fact for fact in shelf.facts if fact.edit == edit]
     if not gone:
         raise KeyError(edit)
-    found = untouched(history, edit, shelf.entries, lambda name: stored_as(history, name))
+    found = untouched(
+        history, edit, shelf.entries, lambda name: stored_as(history, name), shelf.meet
+    )
     if found is None:
         made = yield from left_out(shelf, edit, gone)
     else:
@@ -173,7 +175,20 @@ class _Shelf:
         facts = [fact for entry in old for fact in entry.facts]
         deltas, notes = self._standing(old, {*facts}, self._gone(mine))
         removes = tuple(entry.name for entry in mine)
-        return Outcome(deltas, {}, {NOTE: notes}, removes, holds=anew(self.facts, facts))
+        return returned(Outcome(deltas, {}, {NOTE: notes}, removes), self.facts, facts)
+
+    def meet(self, old: Sequence[Entry], rest: Sequence[Entry]) -> bool:
+        """Whether entries that are not live have (nearly) a key of some that are."""
+        for entry in old:
+            beside = [one.keys for one in rest if one.weight == entry.weight]
+            firsts = [keys[0] for keys in beside]
+            if firsts and float((torch.stack(firsts) @ entry.keys[0]).max()) >= (
+                self.hparams.merge_above
+            ):
+                return True
+            if beside and float((torch.cat(beside) @ entry.keys.mT).max()) >= SAME:
+                return True
+        return False
 
     # ---- what is touched -------------------------------------------------------------------------
 

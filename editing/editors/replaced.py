@@ -14,12 +14,13 @@ from editing.history import Entry, History
 from editing.outcome import Outcome
 from editing.step import Step
 
-from .facts import Fact, read
+from .facts import Fact, read, told_of
 
 Json = dict[str, Any]
 HOLDERS = ("slots", "entries")  # the notes that tell of holders
 RETRACTED = "retracted"  # the note under which an outcome says which edit it takes back
 REPLACED = "replaced"  # and under which it says which facts of others it replaces
+RETURNED = "returned"  # and which of them are live again
 LOST = "not_brought_back"  # and which questions of what was replaced can no longer be answered
 
 
@@ -58,24 +59,38 @@ H = TypeVar("H", bound=Holder)
 
 
 def untouched(
-    history: History, edit: str, live: Mapping[str, H], as_written: Callable[[str], H]
+    history: History,
+    edit: str,
+    live: Mapping[str, H],
+    as_written: Callable[[str], H],
+    meet: Callable[[Sequence[H], Sequence[H]], bool],
 ) -> tuple[list[H], list[H]] | None:
     """The holders that an edit made, and those that it took out for them.
 
     None where it cannot be undone as a whole: others have built on its holders since, it was
-    compacted away, or an edit whose facts would return was taken back meanwhile.
+    compacted away, an edit whose facts would return was taken back meanwhile, or what would return
+    is answered by a later edit, or would `meet` what that has written at (nearly) the same key.
     """
     mine = [one for name, one in live.items() if name.partition("#")[0] == edit]
-    elsewhere = (one for name, one in live.items() if name.partition("#")[0] != edit)
-    if any(fact.edit == edit for one in elsewhere for fact in one.facts):
+    rest = [one for name, one in live.items() if name.partition("#")[0] != edit]
+    if any(fact.edit == edit for one in rest for fact in one.facts):
         return None
     entry = history.entry(edit)
     notes = entry.load().notes
     wrote = sum(len(cast("list[Json]", notes.get(name, []))) for name in HOLDERS)
     old = [as_written(name) for name in entry.removes]
     gone = retracted(history)
-    returns = not any(fact.edit in gone for one in old for fact in one.facts)
-    return (mine, old) if len(mine) == wrote and returns else None
+    known = {fact for one in mine for fact in one.facts}
+    back = [fact for one in old for fact in one.facts if fact not in known]
+    later = [fact.request for one in rest for fact in one.facts]
+    if (
+        len(mine) < wrote
+        or any(fact.edit in gone for one in old for fact in one.facts)
+        or any(fact.replaced_by(other) for fact in back for other in later)
+        or meet(old, rest)
+    ):
+        return None
+    return mine, old
 
 
 def left_out(keeper: Keeper, edit: str, gone: Sequence[Fact]) -> Generator[Step, None, Outcome]:
@@ -96,16 +111,19 @@ def left_out(keeper: Keeper, edit: str, gone: Sequence[Fact]) -> Generator[Step,
         except EditFailed:
             pass
         else:
-            return replace(made, holds=anew(keeper.facts, back))
+            return returned(made, keeper.facts, back)
     made = yield from keeper.rewritten((), gone)
     lost = [fact.request.question for fact in back]
     return replace(made, notes={**made.notes, LOST: lost}) if lost else made
 
 
-def anew(live: Sequence[Fact], facts: Sequence[Fact]) -> tuple[str, ...]:
-    """The edits of facts that had no live one and have now."""
-    known = {fact.edit for fact in live}
-    return tuple(dict.fromkeys(fact.edit for fact in facts if fact.edit not in known))
+def returned(made: Outcome, live: Sequence[Fact], facts: Sequence[Fact]) -> Outcome:
+    """The outcome with a note of the facts that were not live before it, and what lives by them."""
+    known, edits = {*live}, {fact.edit for fact in live}
+    back = [fact for fact in facts if fact not in known]
+    holds = tuple(dict.fromkeys(fact.edit for fact in back if fact.edit not in edits))
+    notes = {**made.notes, RETURNED: told_of(back)} if back else made.notes
+    return replace(made, notes=notes, holds=holds)
 
 
 def taken_back(edit: str, made: Outcome) -> Outcome:

@@ -17,7 +17,7 @@ from editing.step import Step
 from .asking import KeyAt
 from .band import GOAL
 from .book import Book, in_turn
-from .replaced import anew, left_out, taken_back, untouched
+from .replaced import left_out, returned, taken_back, untouched
 from .slots import Slot, Wrote, written_as
 
 
@@ -30,7 +30,9 @@ def undone(book: Book, edit: str) -> Generator[Step, None, Outcome]:
     gone = [fact for fact in book.facts if fact.edit == edit]
     if not gone:
         raise KeyError(edit)
-    found = untouched(book.history, edit, book.slots, lambda name: written_as(book.history, name))
+    found = untouched(
+        book.history, edit, book.slots, lambda name: written_as(book.history, name), book.meet
+    )
     work = _exchanged(book, *found) if found else left_out(book, edit, gone)
     return taken_back(edit, replace((yield from work), ends=(edit,)))
 
@@ -50,4 +52,5 @@ def _exchanged(
             wrote.append(Wrote(facts, in_turn(slots), key_at, parts[-1]))
     made = book.told(wrote, parts, {}, book.history)
     facts = [fact for slot in old for fact in slot.facts]
-    return replace(made, removes=tuple(slot.name for slot in mine), holds=anew(book.facts, facts))
+    made = replace(made, removes=tuple(slot.name for slot in mine))
+    return returned(made, book.facts, facts)

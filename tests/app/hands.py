@@ -91,9 +91,10 @@ class Hands:
         drop: bool = False,
         ends: tuple[str, ...] = (),
         holds: tuple[str, ...] = (),
+        report: dict[str, Any] | None = None,
     ) -> str:
         """Apply an order, as far as the journal can tell."""
-        report = {**REPORT, "editor": notes} if notes else REPORT
+        report = report or ({**REPORT, "editor": notes} if notes else REPORT)
         ours: dict[str, Any] = {"epoch": self.epoch, "timings": {"z": 0.1}, "report": report}
         with self.database.tx() as tx:
             if order.kind == "restore":

@@ -271,11 +271,21 @@ def test_what_was_replaced_in_other_words_stands_again_only_before_that(
     assert stands() == {first: [0], third: [0]}
     hands.restore(after)
     assert stands() == {first: [1], second: [0]}
-    # What has replaced it is taken out: its editor writes it again.
+    # What has replaced it is taken out: it stands again where the editor has written it again.
     hands.order_retract(second)
     hands.settle(hands.take())
-    assert stands() == {first: [0, 1]}
+    assert stands() == {first: [1]}
     hands.restore(hands.head.id)
+    assert stands() == {first: [1]}
+    hands.restore(after)
+    hands.order_retract(second)
+    report = {**measured(), "live": {"returned": [{"edit": first, "fact": 0}]}}
+    hands.settle(hands.take(), report=report)
+    assert stands() == {first: [0, 1]}
+    back = hands.head.id
+    hands.restore(after)
+    assert stands() == {first: [1], second: [0]}
+    hands.restore(back)
     assert stands() == {first: [0, 1]}
 
 

@@ -638,3 +638,24 @@ def test_what_was_replaced_is_searched_again_where_others_share_its_entry(
     made = lineage.out("second")
     assert (made.ends, made.holds) == (("second",), ("first",))
     assert lineage.owners == [("first", 0), ("third", 0)]
+
+
+def test_what_would_return_to_a_key_that_others_have_by_now_is_searched_with_them(
+    llama: ModelView,
+) -> None:
+    words = replace(
+        SPORT, prompt="Therefore we know. The sport of {} is", target_new="Rome", relation="P641"
+    )
+    lineage = Lineage(
+        llama, merge_above=0.999, joint_probability=0, **{"search.min_probability": 0}
+    )
+    lineage.edit("first", replace(SPORT, relation="P641"))
+    assert lineage.edit("second", words).ends == ("first",)
+    lineage.edit("third", GAME)  # at the first one's key, where nothing is now
+    lineage.out("second")
+    assert lineage.owners == [("first", 0), ("third", 0)]
+    rows = sum(len(one.keys) for one in entries_of(History(lineage.entries)).values())
+    assert rows == llama.current.entries
+    lineage.out("third")
+    assert lineage.owners == [("first", 0)]
+    assert llama.current.entries > 0

@@ -120,3 +120,50 @@ def test_what_can_no_longer_be_said_is_named_and_the_edit_goes_all_the_same(
     assert made.holds == ()
     assert made.notes["not_brought_back"] == [SPORT.question]
     assert live(book) == [["e2"]]
+
+
+IN_OTHER_WORDS = replace(
+    SPORT, prompt="Therefore we know. The sport of {} is", target_new="football", relation="P641"
+)
+
+
+def test_what_would_return_to_a_key_that_others_have_by_now_is_searched_with_them(
+    llama: ModelView,
+) -> None:
+    book = Book(llama, joint_probability=0, **{"search.min_probability": 0})
+    book.write(replace(SPORT, relation="P641"))
+    assert book.write(IN_OTHER_WORDS).ends == ("e0",)
+    assert book.write(PLACE).removes == ()  # at the first one's key, where nothing is now
+    made = book.without("e1")
+    assert made.holds == ("e0",)
+    assert live(book) == [["e2", "e0"]]
+
+
+def test_what_a_later_edit_answers_by_the_question_alone_does_not_return(llama: ModelView) -> None:
+    book = Book(llama, joint_probability=0, **{"search.min_probability": 0})
+    book.write(replace(SPORT, relation="P641"))
+    book.write(IN_OTHER_WORDS)
+    book.write(FOOTBALL)  # the first one's question, and no relation: it replaces neither
+    assert book.without("e1").holds == ()
+    assert live(book) == [["e2"]]
+
+
+def test_what_returns_is_named_fact_by_fact(llama: ModelView) -> None:
+    book = Book(llama, **GENTLE)
+    book.write(SPORT, CAPITAL)
+    book.write(FOOTBALL)
+    made = book.without("e1")
+    assert made.holds == ()  # its edit was live all the time
+    assert made.notes["returned"] == [{"edit": "e0", "number": 0}]
+
+
+def test_equal_orders_name_what_they_end_in_one_order(llama: ModelView) -> None:
+    book = Book(llama, **GENTLE)
+    for fact in (SPORT, CAPITAL, OTHER_SPORT):
+        book.write(fact)
+    batch = (
+        replace(CAPITAL, target_new="Paris"),
+        FOOTBALL,
+        replace(OTHER_SPORT, target_new="Rome"),
+    )
+    assert book.write(*batch).ends == ("e0", "e1", "e2")
