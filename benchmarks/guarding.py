@@ -28,7 +28,7 @@ from benchmarks.poison import KINDS, Item, mixed
 from benchmarks.progress import Progress
 from benchmarks.questions import holding, questions
 from benchmarks.sequence import Chain, Work, bare
-from editing.editors.replaced import REPLACED
+from editing.editors.replaced import replaced_in
 from editing.errors import BadRequest, EditFailed, EditingError
 from editing.guard import Guard, judge, verdict
 from editing.metrics.promotion import promotion_report
@@ -119,9 +119,7 @@ class Guarded:
         view = self.chain.view
         outcome = yield from solving
         after = view.after(Outcome.from_bytes(outcome.to_bytes()).deltas)
-        noted: Any = outcome.notes.get(REPLACED)  # of some methods a text of their own
-        told = noted if isinstance(noted, list) else []
-        over = {one["edit"] for one in told} - {edit for edit, _, _ in anew}
+        over = {name for name, _ in replaced_in(outcome)} - {name for name, _, _ in anew}
         asked = [one for one in live if one.edit not in over]  # what it replaces is not disturbed
         report: Json = yield from promotion_report(view, [request], after, asked)
         gone = {(one["edit"], n) for one in report["live"]["disturbed"] for n in one["facts"]}

@@ -1,7 +1,7 @@
 """Long runs as a picture: the score, its parts, perplexity and cost, by edits made."""
 
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ Row = dict[str, Any]
 # Told apart by mark too, so that a grey print says the same.
 _COLORS = ("#08306b", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#666666", "#8b1a1a")
 _MARKS = "oDs^vPX*"
+_LINES = ("-", "--", "-.")  # of the first eight runs, and of eight more
 _FAR = 10.0  # times the unedited perplexity, from which on only a logarithm shows the others
 _PARTS = {"S": ("S", "ES", "PS", "NS"), "score": ("score", "efficacy", "generality", "loc_agree")}
 _TITLES = {
@@ -50,14 +51,14 @@ def draw(rows: Sequence[Row], headline: str, title: str, path: Path) -> None:
 
 
 def _panel(panel: "Axes", rows: Sequence[Row], name: str) -> None:
-    looks = cycle(zip(_COLORS, _MARKS, strict=True))
+    looks = cycle(product(_LINES, zip(_COLORS, _MARKS, strict=True)))
     for run in dict.fromkeys(row["run"] for row in rows):
         mine = [row for row in rows if row["run"] == run]
-        color, mark = next(looks)
+        line, (color, mark) = next(looks)
         at = [row["n"] for row in mine]
         panel.plot(
             at, [row[name] for row in mine], color=color, marker=mark, markersize=4,
-            linewidth=1.2, label=run,
+            linewidth=1.2, linestyle=line, label=run,
         )  # fmt: skip
         if f"{name}_low" in mine[0]:
             ends = ([row[f"{name}_{end}"] for row in mine] for end in ("low", "high"))

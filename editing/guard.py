@@ -43,6 +43,12 @@ class Guard:
     neighborhood_loss: float | None = knob(
         0.2, "Largest loss in the share of neighbors that keep their answer.", low=0, high=1
     )
+    neighborhood_count: int = knob(
+        2,
+        "How many neighbors it takes at least to be a breach, where there are so many.",
+        low=1,
+        high=1000,
+    )
     disturbed_share: float | None = knob(
         0.1,
         "Largest share of the live edits asked, of the same subject or of others, that answered "
@@ -166,7 +172,7 @@ def verdict(breaches: Sequence[Breach], guard: Guard, *, repairable: bool) -> Ve
 def _breaches(report: Json, guard: Guard) -> Iterator[Breach]:
     for name in ("success", "accuracy"):
         yield from _low(name, f"efficacy.{name}", report["efficacy"][name], getattr(guard, name))
-    yield from _lost(report["neighborhood"], guard.neighborhood_loss)
+    yield from _lost(report["neighborhood"], guard)
     for group in GROUPS:
         yield from _disturbed(report["live"], group, guard)
     yield from _added(report["drift"]["kl"], guard.kl)
@@ -207,13 +213,15 @@ def _added(value: Json, limit: float | None) -> Iterator[Breach]:
         yield Breach("kl", "drift.kl", added, limit, value["n"], before=before)
 
 
-def _lost(value: Json, limit: float | None) -> Iterator[Breach]:
+def _lost(value: Json, guard: Guard) -> Iterator[Breach]:
+    limit, n = guard.neighborhood_loss, value["n"]
     if limit is None or value["value"] is None:
         return
     before = value["before"]
     lost = before - value["value"]
-    if lost > limit + _ROUNDING:
-        yield Breach("neighborhood_loss", "neighborhood", lost, limit, value["n"], before=before)
+    # One of three is a third already, and one neighbor is soon lost: it takes some.
+    if lost > limit + _ROUNDING and round(lost * n) >= min(guard.neighborhood_count, n):
+        yield Breach("neighborhood_loss", "neighborhood", lost, limit, n, before=before)
 
 
 def _disturbed(live: Json, group: str, guard: Guard) -> Iterator[Breach]:

@@ -16,6 +16,7 @@ from app.services import work
 from app.services.work import Claimed, as_error
 from editing import walk
 from editing.editors.entries import NOTE as ENTRIES
+from editing.editors.replaced import replaced_in
 from editing.editors.slots import NOTE as SLOTS
 from editing.errors import EditingError
 from editing.guard import Breach, Guard, judge, verdict
@@ -137,18 +138,12 @@ def _measured(
     outcome = yield from undisturbed(lambda: watch.timed(make()))
     after = replayed(view, outcome)
     again = {(edit, number) for edit, number, _ in anew}
-    over = [one for one in _replaced(outcome) if one not in again]
+    over = [one for one in replaced_in(outcome) if one not in again]
     asked = [fact for fact in live if (fact.edit, fact.number) not in over]
     report: Json = yield from watch.timed(walk.promotion_report(view, requests, after, asked))
     report["live"]["replaced"] = [{"edit": edit, "fact": number} for edit, number in over]
     report["editor"] = {name: said for name, said in outcome.notes.items() if name not in _KEPT}
     return outcome, after, report
-
-
-def _replaced(outcome: Outcome) -> list[tuple[str, int]]:
-    """The live facts that it answers otherwise, in whatever words, where its editor keeps facts."""
-    noted: Any = outcome.notes.get("replaced")  # of another method a text of its own
-    return [(one["edit"], one["number"]) for one in noted] if isinstance(noted, list) else []
 
 
 def _disturbed(report: Json, live: Sequence[Live]) -> list[Disturbed]:

@@ -150,7 +150,7 @@ class Book:
         reader = KeyReader(self.view, [one.request for one in new], asking, self.hparams.layers[:1])
         yield from reader.start()
         keys = torch.nn.functional.normalize(reader.read().keys[:, reader.bare], dim=0)
-        close = (keys.mT @ live.keys.to(keys) >= self.hparams.merge_above - 1e-9).cpu()
+        close = _close(keys, live.keys, self.hparams.merge_above).cpu()
         return {
             fact: {live.owners[at] for at in close[number].nonzero()[:, 0].tolist()}
             for number, fact in enumerate(new)
@@ -169,8 +169,7 @@ class Book:
         live = bare_keys(self.history, self.made_by).but({*self.slots} - names)
         if not keys or live.keys is None or self.hparams.merge_above is None:
             return False
-        close = torch.cat(keys, dim=1).mT @ live.keys
-        return bool((close >= self.hparams.merge_above - 1e-9).any())
+        return bool(_close(torch.cat(keys, dim=1), live.keys, self.hparams.merge_above).any())
 
     def _plan(
         self,
@@ -194,12 +193,13 @@ class Book:
     ) -> list[Fact]:
         """The live facts that stand against these: of an equal key, or of the same subject."""
         slots = {name for fact in apart for name in near.get(fact, ())}
+        leaving = {*over, *apart}
         subjects = {fact.request.subject for fact in apart}
         return [
             fact
             for name, slot in self.slots.items()
             for fact in slot.facts
-            if (name in slots or fact.request.subject in subjects) and fact not in (*over, *apart)
+            if (name in slots or fact.request.subject in subjects) and fact not in leaving
         ]
 
     # ---- writing ---------------------------------------------------------------------------------
@@ -285,6 +285,11 @@ class Book:
             written[weight] = replace(pair, wanted=wanted)
         notes = {**made.notes, **notes}
         return signed(replace(made, written=written, notes=notes), self.made_by)
+
+
+def _close(some: Tensor, others: Tensor, above: float) -> Tensor:
+    """[n, m] which keys [d_key, n] and [d_key, m], of length 1, are (nearly) equal."""
+    return some.mT @ others.to(some) >= above - 1e-9
 
 
 def in_turn(slots: Sequence[Slot]) -> list[list[int]]:

@@ -48,6 +48,12 @@ def replaced(live: Sequence[Fact], new: Sequence[Fact]) -> list[Fact]:
     return [fact for fact in live if any(fact.replaced_by(one.request) for one in new)]
 
 
+def named(live: Sequence[Fact], asked: Sequence[tuple[str, int, EditRequest]]) -> list[Fact]:
+    """The live facts that are asked for by order and place in it."""
+    places = {(edit, number) for edit, number, _ in asked}
+    return [fact for fact in live if (fact.edit, fact.number) in places]
+
+
 def ended(live: Sequence[Fact], gone: Collection[Fact]) -> tuple[str, ...]:
     """The edits of which nothing is live any more when these facts are gone."""
     left = {fact.edit for fact in live if fact not in gone}

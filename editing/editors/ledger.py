@@ -29,7 +29,7 @@ from editing.step import Step
 
 from .band import MetricOf, everyday
 from .book import Book
-from .facts import last_word
+from .facts import last_word, named
 from .undoing import undone
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def again(
     left as it is. Raises as `edit` does.
     """
     book = _book(view, hparams, history)
-    asked = {(order, number) for order, number, _ in disturbed}
-    anew = [fact for fact in book.facts if (fact.edit, fact.number) in asked]
+    anew = named(book.facts, disturbed)
     return (yield from book.rewritten(last_word(requests), (), anew))
 
 

@@ -39,7 +39,7 @@ from editing.step import Step
 
 from .asking import Asking
 from .entries import NOTE, Entry, entries_of, note_of, stored_as
-from .facts import Fact, conflict, ended, last_word, replaced, told_of
+from .facts import Fact, conflict, ended, last_word, named, replaced, told_of
 from .gates import SAME, Gates, Keys, nearest_outside, openings
 from .keys import KeyReader
 from .merging import merged
@@ -100,8 +100,7 @@ def again(
     left as it is. Raises as `edit` does.
     """
     shelf = _Shelf(view, hparams, history)
-    asked = {(order, number) for order, number, _ in disturbed}
-    anew = [fact for fact in shelf.facts if (fact.edit, fact.number) in asked]
+    anew = named(shelf.facts, disturbed)
     return (yield from shelf.rewritten(last_word(requests), (), anew))
 
 

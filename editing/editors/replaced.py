@@ -158,6 +158,15 @@ def replaced_by_order(history: History, edit: str) -> list[Fact]:
     ]
 
 
+def replaced_in(outcome: Outcome) -> list[tuple[str, int]]:
+    """The live facts (edit, place in it) that an outcome answers otherwise, in whatever words.
+
+    None of an editor that keeps no facts.
+    """
+    noted: Any = outcome.notes.get(REPLACED)  # of another method a text of its own
+    return [(one["edit"], one["number"]) for one in noted] if isinstance(noted, list) else []
+
+
 def _told(entry: Entry) -> list[Json]:
     return cast("list[Json]", entry.load().notes.get(REPLACED, []))
 

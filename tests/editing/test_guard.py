@@ -109,7 +109,7 @@ def test_the_page_has_the_bounds() -> None:
         n: (one["minimum"], one["maximum"]) for n, one in properties.items() if "minimum" in one
     }
     assert found == wanted
-    for name in ("disturbed_count", "sample"):
+    for name in ("neighborhood_count", "disturbed_count", "sample"):
         with pytest.raises(InvalidGuard):
             Guard.of({name: None})
 
@@ -184,6 +184,17 @@ def test_at_the_threshold_there_is_none() -> None:
 
 def test_a_few_disturbed_ones_may_be_let_pass_by_their_count() -> None:
     assert judge(report(live=live(others=5)), Guard(disturbed_count=6)) == ()
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "least", "breaches"),
+    [(3, 1, 2, 0), (3, 2, 2, 1), (1, 1, 2, 1), (3, 1, 1, 1), (3, 2, 4, 0)],
+)
+def test_it_takes_some_neighbors_or_all_of_them(
+    n: int, lost: int, least: int, breaches: int
+) -> None:
+    told = report(neighborhood=value((n - lost) / n, 1.0, n))
+    assert len(judge(told, Guard(neighborhood_count=least))) == breaches
 
 
 def test_no_number_is_a_collapse_whatever_the_thresholds_are() -> None:
