@@ -70,7 +70,8 @@ class Run:
         bases = everyday(view, replace(hparams, written_share=share))
         book = Book(view, hparams, self.chain.history, (bases, made_by))
         if not book.slots:
-            sys.exit(f"{self.chain.ledger.folder} was made by other code: give another --out")
+            folder = self.chain.ledger.folder
+            sys.exit(f"No fact of {folder} is live: made by other code? Give another --out")
         began = time.process_time()
         made = Outcome.from_bytes(finish(under(view, State(), book.compacted())).to_bytes())
         cpu = time.process_time() - began

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 # Told apart by mark too, so that a grey print says the same.
 _COLORS = ("#08306b", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#666666", "#8b1a1a")
 _MARKS = "oDs^vPX*"
-_LINES = ("-", "--", "-.")  # of the first eight runs, and of eight more
+_LINES = ("-", "--", "-.")  # one for every eight runs
 _FAR = 10.0  # times the unedited perplexity, from which on only a logarithm shows the others
 _PARTS = {"S": ("S", "ES", "PS", "NS"), "score": ("score", "efficacy", "generality", "loc_agree")}
 _TITLES = {

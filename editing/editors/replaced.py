@@ -146,10 +146,10 @@ def replaced_by_order(history: History, edit: str) -> list[Fact]:
     gone, found, waiting = retracted(history), list[Fact](), [edit]
     while waiting:
         entry = known.get(waiting.pop())
-        for told in _told(entry) if entry else ():
-            if told["edit"] in gone:
-                waiting.append(told["edit"])
-            elif (fact := _fact(history, told)) is not None:
+        for place in replaced_in(entry.load()) if entry else ():
+            if place[0] in gone:
+                waiting.append(place[0])
+            elif (fact := _fact(history, place)) is not None:
                 found.append(fact)
     return [
         fact
@@ -167,17 +167,13 @@ def replaced_in(outcome: Outcome) -> list[tuple[str, int]]:
     return [(one["edit"], one["number"]) for one in noted] if isinstance(noted, list) else []
 
 
-def _told(entry: Entry) -> list[Json]:
-    return cast("list[Json]", entry.load().notes.get(REPLACED, []))
-
-
-def _fact(history: History, told: Json) -> Fact | None:
+def _fact(history: History, place: tuple[str, int]) -> Fact | None:
     return next(
         (
             fact
             for entry in history.entries
             for fact in _facts(entry)
-            if (fact.edit, fact.number) == (told["edit"], told["number"])
+            if (fact.edit, fact.number) == place
         ),
         None,
     )
